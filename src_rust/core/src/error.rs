@@ -1,0 +1,75 @@
+//! Every error of the core, with its message beside it.
+
+use thiserror::Error as ThisError;
+
+/// What the core's functions return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// The one error type of the crate. The binding maps each kind to a Python exception (`enter.rs`).
+#[derive(Debug, Clone, PartialEq, ThisError)]
+pub enum Error {
+    /// An argument whose value cannot be: the caller's mistake in a single number or text.
+    #[error("`{argument}` must be {expected}, got {received}. {cure}")]
+    Value {
+        /// The argument's public name.
+        argument: String,
+        /// What would have been right.
+        expected: String,
+        /// What came.
+        received: String,
+        /// What the user can do about it.
+        cure: String,
+    },
+    /// Settings that are each fine, but do not fit together or do not fit the data.
+    #[error("`{argument}` must be {expected}, got {received}. {cure}")]
+    Configuration {
+        /// The argument's public name.
+        argument: String,
+        /// What would have been right.
+        expected: String,
+        /// What came.
+        received: String,
+        /// What the user can do about it.
+        cure: String,
+    },
+    /// A saved state that cannot be restored.
+    #[error("cannot restore {what}: {why}")]
+    State {
+        /// What was to be restored.
+        what: &'static str,
+        /// Why it is not possible.
+        why: String,
+    },
+}
+
+impl Error {
+    /// A [`Error::Value`].
+    pub fn value(
+        argument: impl Into<String>,
+        expected: impl Into<String>,
+        received: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Value {
+            argument: argument.into(),
+            expected: expected.into(),
+            received: received.into(),
+            cure: cure.into(),
+        }
+    }
+
+    /// A [`Error::Configuration`].
+    pub fn configuration(
+        argument: impl Into<String>,
+        expected: impl Into<String>,
+        received: impl Into<String>,
+        cure: impl Into<String>,
+    ) -> Self {
+        Self::Configuration {
+            argument: argument.into(),
+            expected: expected.into(),
+            received: received.into(),
+            cure: cure.into(),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! `fulmen._core`: thin bindings, one file per core module.
+
+mod enter;
+mod py_imports;
+mod schedule;
+
+use pyo3::prelude::*;
+
+/// The core of fulmen, compiled.
+#[pymodule]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<schedule::Schedule>()?;
+    module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
+    Ok(())
+}

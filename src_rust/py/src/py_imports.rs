@@ -1,0 +1,11 @@
+//! Every Python object that Rust touches.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+/// `fulmen.utilities.exceptions.MisconfigurationException`.
+pub fn misconfiguration_exception(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "fulmen.utilities.exceptions", "MisconfigurationException")
+}
