@@ -30,7 +30,9 @@ impl Schedule {
         let batch = self.progress(Kind::Batch);
         if !self.restarting || epoch.started <= epoch.completed || epoch.processed > epoch.completed {
             Resumption::Fresh
-        } else if batch.is_last_batch && batch.current.processed == batch.current.ready && batch.current.ready > 0 {
+        } else if self.ended_with_batch() {
+            Resumption::Fresh
+        } else if batch.is_last_batch && batch.current.completed == batch.current.ready && batch.current.ready > 0 {
             Resumption::EpochEnd
         } else if batch.current.processed > 0 {
             Resumption::MidEpoch
@@ -39,11 +41,24 @@ impl Schedule {
         }
     }
 
+    /// Was the state written by an end hook of the epoch's last batch? Then the epoch counts as done.
+    fn ended_with_batch(&self) -> bool {
+        let batch = self.progress(Kind::Batch);
+        let current = batch.current;
+        batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
+    }
+
     /// Takes up a restored state: brings half-done things back to their last completed point.
     pub fn resume(&mut self) -> Resumption {
         let place = self.resumption();
         if !self.restarting {
             return place;
+        }
+        if self.ended_with_batch() {
+            let epoch = self.progress_mut(Kind::Epoch);
+            for counts in [&mut epoch.total, &mut epoch.current] {
+                counts.processed = counts.ready;
+            }
         }
         for kind in [Kind::Batch, Kind::OptimizerStep, Kind::ZeroGrad, Kind::ManualStep, Kind::Scheduler, Kind::FitVal]
         {
@@ -53,7 +68,7 @@ impl Schedule {
             Resumption::Fresh => {
                 // the end hooks of a processed epoch had run when its file was written
                 self.progress_mut(Kind::Epoch).rewind();
-                self.progress_mut(Kind::Batch).is_last_batch = false;
+                self.progress_mut(Kind::Batch).new_round();
             }
             Resumption::MidEpoch => self.progress_mut(Kind::Batch).is_last_batch = false,
             Resumption::EpochEnd => {}

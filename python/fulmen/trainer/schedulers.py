@@ -1,0 +1,65 @@
+"""When learning-rate schedulers step. The schedule says whether; this file calls ``lr_scheduler_step``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fulmen import errors
+from fulmen.trainer.hook_table import call_module
+from fulmen.utilities.rank_zero import rank_zero_warn
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fulmen.trainer.trainer import Trainer
+    from fulmen.utilities.types import LRSchedulerConfig
+
+
+def has_scheduler(trainer: Trainer, interval: str, *, plateau: bool) -> bool:
+    """Is there a scheduler of this interval and kind for the trainer to step?"""
+    return trainer.lightning_module.automatic_optimization and any(
+        c.interval == interval and c.reduce_on_plateau == plateau for c in trainer.lr_scheduler_configs
+    )
+
+
+def step_schedulers(trainer: Trainer, interval: str, *, plateau: bool) -> None:
+    """Steps the schedulers of one interval ("step" or "epoch") and kind that are due by their frequency.
+
+    Raises:
+        MisconfigurationException: a plateau scheduler's monitored value was not logged, and it is strict.
+    """
+    if not trainer.lightning_module.automatic_optimization:
+        return
+    schedule = trainer._schedule
+    due = schedule.epoch_scheduler_due if interval == "epoch" else schedule.step_scheduler_due
+    for config in trainer.lr_scheduler_configs:
+        if config.interval != interval or config.reduce_on_plateau != plateau or not due(config.frequency):
+            continue
+        metric = None
+        if plateau:
+            metric = _monitored(trainer, config)
+            if metric is None:
+                continue
+        call_module(trainer, "lr_scheduler_step", config.scheduler, metric)
+        schedule.scheduler_stepped()
+
+
+def _monitored(trainer: Trainer, config: LRSchedulerConfig) -> Tensor | None:
+    name = str(config.monitor)
+    metrics = trainer.callback_metrics
+    if name in metrics:
+        return metrics[name]
+    have = errors.Words(f"only {sorted(metrics)}" if metrics else "nothing logged yet")
+    if config.strict:
+        raise errors.misconfiguration(
+            "configure_optimizers: 'monitor'",
+            f"the name of a logged value: ReduceLROnPlateau conditioned on metric {name} which is not available",
+            have,
+            f"Log it with `self.log({name!r}, ...)` before the scheduler steps, or set 'strict': False to skip the step.",
+        )
+    rank_zero_warn(
+        f"ReduceLROnPlateau conditioned on metric {name} which is not available but strict is set to `False`. "
+        "Skipping learning rate update.",
+        category=RuntimeWarning,
+    )
+    return None

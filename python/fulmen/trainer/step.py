@@ -1,0 +1,248 @@
+"""One training step, in the two forms that it has.
+
+*Direct*: forward, backward, clip and step are called one after the other. That is what a hand-written loop does, and what
+runs unless somebody overrides a piece of it.
+*Closure*: forward and backward are packed into a function that the optimizer calls, since an optimizer (LBFGS), an
+overridden ``optimizer_step``, a gradient scaler or a strategy of the user's wants it so.
+
+Both call the same hooks in the same order. :func:`make_step` decides once an epoch, and gives back
+``step(batch, batch_idx, flags) -> outputs``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from fulmen.core.module import LightningModule
+from fulmen.precision.double import DoublePrecision
+from fulmen.precision.half import HalfPrecision
+from fulmen.precision.mixed import MixedPrecision
+from fulmen.precision.precision import Precision
+from fulmen.strategies.single_device import SingleDeviceStrategy
+from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
+from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+
+if TYPE_CHECKING:
+    from fulmen.trainer.trainer import Trainer
+
+Step = Callable[[Any, int, int], Any]
+
+OPENS, CLOSES = 1, 2
+"""Bits of the schedule's answer to ``begin_batch``: the batch's roles in its accumulation window."""
+
+_STRATEGY_PIECES = (
+    "training_step", "post_training_step", "backward", "pre_backward", "post_backward", "optimizer_step",
+)  # fmt: skip
+_MODULE_PIECES = ("backward", "optimizer_step", "optimizer_zero_grad")
+_PLAIN_PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
+
+
+def make_step(trainer: Trainer) -> Step:
+    """The step for this epoch: manual, direct or by closure."""
+    module = trainer.lightning_module
+    if not module.automatic_optimization:
+        return _manual(trainer)
+    if len(trainer.optimizers) > 1:
+        raise several_optimizers_error(len(trainer.optimizers))
+    if direct_form_possible(trainer):
+        return _direct(trainer)
+    return _closure(trainer)
+
+
+def direct_form_possible(trainer: Trainer) -> bool:
+    """Has nobody a say in how forward, backward and step are put together?"""
+    module, strategy = trainer.lightning_module, trainer.strategy
+    precision = strategy.precision_plugin
+    if not isinstance(strategy, SingleDeviceStrategy) or type(precision) not in _PLAIN_PRECISIONS:
+        return False
+    if getattr(precision, "scaler", None) is not None:
+        return False
+    if any(overrides(strategy, name, SingleDeviceStrategy) for name in _STRATEGY_PIECES):
+        return False
+    if any(module_overrides(module, name) for name in _MODULE_PIECES):
+        return False
+    return all(_steps_without_closure(optimizer) for optimizer in trainer.optimizers)
+
+
+def _steps_without_closure(optimizer: Optimizer) -> bool:
+    """Is this one of torch's own optimizers that update from the gradients as they are?"""
+    step = type(optimizer).step
+    owner = getattr(step, "__module__", "") or ""
+    return owner.startswith("torch.optim.") and not isinstance(optimizer, torch.optim.LBFGS)
+
+
+def wants_batch_idx(method: Callable[..., Any]) -> bool:
+    """Does a step method take the batch's index besides the batch?"""
+    parameters = list(inspect.signature(method).parameters.values())
+    return len(parameters) != 1 or parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+
+
+def takes_iterator(module: LightningModule, name: str = "training_step") -> bool:
+    """Does the step ask for the iterator over the data instead of a batch?"""
+    return "dataloader_iter" in inspect.signature(getattr(module, name)).parameters
+
+
+def split_output(output: Any) -> tuple[Tensor | None, dict[str, Any]]:
+    """The loss and the other entries of what ``training_step`` returned (automatic optimization)."""
+    if isinstance(output, Tensor):
+        return output, {}
+    if output is None:
+        warn_none_output()
+        return None, {}
+    if isinstance(output, dict) and "loss" in output:
+        loss = output["loss"]
+        if loss is not None and not isinstance(loss, Tensor):
+            raise step_output_error(output)
+        return loss, {key: value for key, value in output.items() if key != "loss"}
+    if isinstance(output, Mapping) and "loss" in output:
+        return split_output(dict(output))
+    raise step_output_error(output)
+
+
+def _outputs(loss: Tensor | None, extra: dict[str, Any]) -> dict[str, Any]:
+    """What ``on_train_batch_end`` gets."""
+    return {} if loss is None else {"loss": loss.detach(), **extra}
+
+
+def _direct(trainer: Trainer) -> Step:
+    module, schedule = trainer.lightning_module, trainer._schedule
+    optimizer = trainer.optimizers[0]
+    training_step = module.training_step
+    pass_index = wants_batch_idx(training_step)
+    precision = trainer.strategy.precision_plugin
+    context = precision.train_step_context if type(precision) is not Precision else None
+    before_zero_grad = calls(trainer, "on_before_zero_grad")
+    before_backward = calls(trainer, "on_before_backward")
+    after_backward = calls(trainer, "on_after_backward")
+    before_step = calls(trainer, "on_before_optimizer_step")
+    clips = bool(trainer.gradient_clip_val) or module_overrides(module, "configure_gradient_clipping")
+    zero_grad = optimizer.zero_grad
+    zeroed, stepped = schedule.zeroed, schedule.stepped
+    wants_outputs = bool(calls(trainer, "on_train_batch_end"))
+
+    def step(batch: Any, batch_idx: int, flags: int) -> Any:
+        trainer._hook = "training_step"
+        if context is None:
+            output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        else:
+            with context():
+                output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        trainer._hook = None
+        if output.__class__ is Tensor:
+            loss, extra = output, None
+        else:
+            loss, extra = split_output(output)
+        window = schedule.accumulate
+        if window != 1 and loss is not None:
+            loss = loss / window
+        if flags & OPENS:
+            if before_zero_grad:
+                fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
+            zero_grad()
+            zeroed()
+        if loss is not None:
+            if before_backward:
+                fire(trainer, "on_before_backward", before_backward, loss)
+            loss.backward()
+            if after_backward:
+                fire(trainer, "on_after_backward", after_backward)
+        if flags & CLOSES:
+            if before_step:
+                fire(trainer, "on_before_optimizer_step", before_step, optimizer)
+            if clips:
+                clip_gradients(trainer, optimizer)
+            optimizer.step()
+            stepped()
+        return _outputs(loss, extra or {}) if wants_outputs else None
+
+    return step
+
+
+def clip_gradients(trainer: Trainer, optimizer: Optimizer) -> None:
+    """The module's ``configure_gradient_clipping`` with the trainer's settings."""
+    call_module(
+        trainer,
+        "configure_gradient_clipping",
+        optimizer,
+        gradient_clip_val=trainer.gradient_clip_val,
+        gradient_clip_algorithm=trainer.gradient_clip_algorithm,
+    )
+
+
+def _closure(trainer: Trainer) -> Step:
+    module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
+    optimizer = trainer.optimizers[0]
+    pass_index = wants_batch_idx(module.training_step)
+    before_zero_grad = calls(trainer, "on_before_zero_grad")
+
+    def step(batch: Any, batch_idx: int, flags: int) -> Any:
+        result: list[Any] = []
+
+        def closure() -> Tensor | None:
+            trainer._hook = "training_step"
+            args = (batch, batch_idx) if pass_index else (batch,)
+            output = strategy.training_step(*args)
+            trainer._hook = None
+            strategy.post_training_step()
+            loss, extra = split_output(output)
+            if loss is not None and schedule.accumulate != 1:
+                loss = loss / schedule.accumulate
+            result[:] = (_outputs(loss, extra),)
+            if flags & OPENS:
+                fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
+                call_module(trainer, "optimizer_zero_grad", trainer.current_epoch, batch_idx, optimizer)
+                schedule.zeroed()
+            if loss is not None:
+                strategy.backward(loss, optimizer)
+            return loss
+
+        if not flags & CLOSES:
+            closure()
+            return result[0]
+        wrapped = strategy._lightning_optimizers[0]
+        call_module(trainer, "optimizer_step", trainer.current_epoch, batch_idx, wrapped, closure)
+        schedule.stepped()
+        if not result:
+            raise closure_error(type(module).__name__)
+        return result[0]
+
+    return step
+
+
+def _manual(trainer: Trainer) -> Step:
+    module, strategy = trainer.lightning_module, trainer.strategy
+    pass_index = wants_batch_idx(module.training_step)
+    plain = isinstance(strategy, SingleDeviceStrategy) and type(strategy.precision_plugin) is Precision
+    if plain and not any(overrides(strategy, n, SingleDeviceStrategy) for n in ("training_step", "post_training_step")):
+        training_step: Callable[..., Any] = module.training_step
+    else:
+        training_step = strategy.training_step
+
+    def step(batch: Any, batch_idx: int, flags: int) -> Any:
+        trainer._hook = "training_step"
+        output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        trainer._hook = None
+        if training_step is not module.training_step:
+            strategy.post_training_step()
+        return manual_outputs(output)
+
+    return step
+
+
+def manual_outputs(output: Any) -> dict[str, Any]:
+    """What ``on_train_batch_end`` gets in manual optimization."""
+    if output is None:
+        return {}
+    if isinstance(output, Tensor):
+        return {"loss": output.detach()}
+    if isinstance(output, dict):
+        if isinstance(output.get("loss"), Tensor):
+            return {**output, "loss": output["loss"].detach()}
+        return dict(output)
+    raise step_output_error(output)
