@@ -459,13 +459,3 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
     @property
     def _checkpoint_connector(self) -> Checkpoints:
         return self._checkpoints
-
-    def __getstate__(self) -> dict[str, Any]:
-        raise errors.type_error(
-            "Trainer",
-            "no pickling: it holds open files, threads and counters of a run",
-            errors.Words("pickle.dumps(trainer)"),
-            "Save a checkpoint with `trainer.save_checkpoint(path)`",
-        )
-
-

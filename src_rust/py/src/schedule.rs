@@ -476,6 +476,20 @@ impl Schedule {
         })
     }
 
+    /// A schedule with the settings and counters of such a text.
+    #[staticmethod]
+    fn from_state(py: Python<'_>, state: &str) -> PyResult<Self> {
+        let inner = enter(py, || {
+            serde_json::from_str(state).map_err(|error| Error::State { what: "the schedule", why: error.to_string() })
+        })?;
+        Ok(Self { inner })
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
+        let state = slf.borrow().state(slf.py())?;
+        Ok((slf.get_type().getattr("from_state")?, (state,)))
+    }
+
     /// Takes over counters and flags of such a text; settings and what is known of the data stay.
     fn restore(&mut self, py: Python<'_>, state: &str) -> PyResult<()> {
         enter(py, || {
