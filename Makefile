@@ -1,0 +1,51 @@
+# Everything starts here. Each target makes what it needs, says what it does, and says how long each part took.
+#
+#   make demo              train the example and draw its learning curves
+#   make test              every check there is
+#   make test VENV=path    the same, in an environment that exists already
+#
+# The recipes are in scripts/dev.py (Python's standard library only).
+
+VENV ?= .venv
+export PYTHON
+DEV = sh scripts/with_python.sh "$(VENV)" scripts/dev.py --venv "$(VENV)"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format bench docs wheel clean env build
+
+help: ## this list
+	@echo "fulmen: make <target> [VENV=path of an existing environment]"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+
+demo: ## train on handwritten digits, test, predict, draw the learning curves into demo_out/ (about a minute)
+	@$(DEV) demo
+
+test: ## every check: Rust and Python format, lints, types, unit, parity, contract, slow and distributed tests
+	@$(DEV) test
+
+test-fast: ## Python tests without the slow and the distributed ones
+	@$(DEV) test-fast
+
+lint: ## cargo fmt and clippy, ruff, mypy
+	@$(DEV) lint
+
+format: ## rewrite Rust and Python sources in the project's format
+	@$(DEV) format
+
+bench: ## cost of a training step and of the import, beside the hand-written loop and beside Lightning
+	@$(DEV) bench
+
+docs: ## API pages of the Rust crates; runs every example of README and docs/
+	@$(DEV) docs
+
+wheel: ## a release wheel in dist/
+	@$(DEV) wheel
+
+env: ## only the environment: .venv with every dependency
+	@$(DEV) env
+
+build: ## only the environment and a release build of the core
+	@$(DEV) build
+
+clean: ## remove the environment, build outputs and caches (never an environment named with VENV=)
+	@sh scripts/with_python.sh "" scripts/dev.py clean
