@@ -1,4 +1,5 @@
 //! What one training step pays for its bookkeeping.
+#![allow(clippy::expect_used, missing_docs)] // a bench has no caller to tell
 
 use std::hint::black_box;
 

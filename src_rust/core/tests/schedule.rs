@@ -1,4 +1,5 @@
 //! The schedule against a slow, obviously right reference, and against itself restored at every event.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test that fails is meant to panic
 
 use fulmen_core::schedule::{Config, Due, Kind, Resumption, Schedule, ValInterval};
 use proptest::prelude::*;

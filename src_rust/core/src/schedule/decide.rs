@@ -35,7 +35,7 @@ pub(super) fn after_batch(s: &Schedule, now: Option<f64>) -> Due {
 
 fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
     let epoch = s.progress(Kind::Epoch).current.completed;
-    if s.config.check_val_every_n_epoch.is_some_and(|n| (epoch + 1) % n != 0) {
+    if s.config.check_val_every_n_epoch.is_some_and(|n| !(epoch + 1).is_multiple_of(n)) {
         return false;
     }
     if let ValInterval::Seconds(interval) = s.config.val_interval {
@@ -47,8 +47,8 @@ fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
     let batch = s.progress(Kind::Batch);
     match s.val_check_batch {
         None => batch.is_last_batch,
-        Some(n) if s.config.check_val_every_n_epoch.is_none() => batch.total.ready % n == 0,
-        Some(n) => batch.current.ready % n == 0,
+        Some(n) if s.config.check_val_every_n_epoch.is_none() => batch.total.ready.is_multiple_of(n),
+        Some(n) => batch.current.ready.is_multiple_of(n),
     }
 }
 
@@ -82,7 +82,7 @@ impl Schedule {
     #[inline]
     pub fn log_due(&self) -> bool {
         let n = self.config.log_every_n_steps;
-        self.config.log_always || n != 0 && ((self.closed_windows + 1) % n == 0 || self.should_stop)
+        self.config.log_always || n != 0 && ((self.closed_windows + 1).is_multiple_of(n) || self.should_stop)
     }
 
     /// Is the batch in hand inside an accumulation window, so that no optimizer steps after it?
@@ -149,13 +149,13 @@ impl Schedule {
 
     /// Is a scheduler due that steps every `frequency` epochs?
     pub fn epoch_scheduler_due(&self, frequency: u64) -> bool {
-        frequency != 0 && (self.current_epoch() + 1) % frequency == 0
+        frequency != 0 && (self.current_epoch() + 1).is_multiple_of(frequency)
     }
 
     /// Is a scheduler due that steps every `frequency` batches of the epoch?
     #[inline]
     pub fn step_scheduler_due(&self, frequency: u64) -> bool {
-        frequency == 1 || frequency != 0 && (self.batch_idx() + 1) % frequency == 0
+        frequency == 1 || frequency != 0 && (self.batch_idx() + 1).is_multiple_of(frequency)
     }
 
     /// Training batches in an epoch; `None`: without end.

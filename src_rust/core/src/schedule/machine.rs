@@ -203,8 +203,11 @@ impl Schedule {
         batch.is_last_batch = last;
         let window = self.config.accumulate;
         // a division costs some ten times the rest of this function
-        let (opens, closes) =
-            if window == 1 { (true, true) } else { ((ready - 1) % window == 0, ready % window == 0 || last) };
+        let (opens, closes) = if window == 1 {
+            (true, true)
+        } else {
+            ((ready - 1).is_multiple_of(window), ready.is_multiple_of(window) || last)
+        };
         self.closes = closes;
         if closes && self.automatic {
             self.progress[Kind::OptimizerStep as usize].ready();

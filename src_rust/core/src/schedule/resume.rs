@@ -28,9 +28,8 @@ impl Schedule {
     pub fn resumption(&self) -> Resumption {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
-        if !self.restarting || epoch.started <= epoch.completed || epoch.processed > epoch.completed {
-            Resumption::Fresh
-        } else if self.ended_with_batch() {
+        let between_epochs = epoch.started <= epoch.completed || epoch.processed > epoch.completed;
+        if !self.restarting || between_epochs || self.ended_with_batch() {
             Resumption::Fresh
         } else if batch.is_last_batch && batch.current.completed == batch.current.ready && batch.current.ready > 0 {
             Resumption::EpochEnd
