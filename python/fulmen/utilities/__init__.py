@@ -1,0 +1,41 @@
+"""Helpers for modules, callbacks and loops."""
+
+from __future__ import annotations
+
+import torch
+
+from fulmen.utilities.combined_loader import CombinedLoader
+from fulmen.utilities.data import suggested_max_num_workers
+from fulmen.utilities.enums import GradClipAlgorithmType, LightningEnum
+from fulmen.utilities.files import is_shared_filesystem
+from fulmen.utilities.flops import measure_flops
+from fulmen.utilities.grads import grad_norm
+from fulmen.utilities.move_data import move_data_to_device
+from fulmen.utilities.parameter_tying import find_shared_parameters, set_shared_parameters
+from fulmen.utilities.parsing import AttributeDict, is_picklable
+from fulmen.utilities.rank_zero import rank_zero_deprecation, rank_zero_info, rank_zero_only, rank_zero_warn
+from fulmen.utilities.warnings import disable_possible_user_warnings
+
+__all__ = [
+    "AttributeDict",
+    "CombinedLoader",
+    "GradClipAlgorithmType",
+    "LightningEnum",
+    "disable_possible_user_warnings",
+    "find_shared_parameters",
+    "grad_norm",
+    "is_picklable",
+    "is_shared_filesystem",
+    "measure_flops",
+    "move_data_to_device",
+    "rank_zero_deprecation",
+    "rank_zero_info",
+    "rank_zero_only",
+    "rank_zero_warn",
+    "set_shared_parameters",
+    "suggested_max_num_workers",
+]
+
+FLOAT16_EPSILON = torch.finfo(torch.float16).eps
+FLOAT32_EPSILON = torch.finfo(torch.float32).eps
+FLOAT64_EPSILON = torch.finfo(torch.float64).eps

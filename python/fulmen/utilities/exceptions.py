@@ -1,0 +1,26 @@
+"""The exceptions that users may have to catch."""
+
+from __future__ import annotations
+
+import re
+
+
+class MisconfigurationException(Exception):
+    """Arguments, hooks or data do not fit together, so that the run cannot do what was asked for."""
+
+
+class SIGTERMException(SystemExit):
+    """Raised inside the loops after the process received ``SIGTERM``.
+
+    Callbacks see it in ``on_exception``, for example to save a last checkpoint.
+    """
+
+
+class _TunerExitException(Exception):
+    """Ends a trial run of the tuner early; it never reaches the user."""
+
+
+def _augment_message(exception: BaseException, pattern: str, new_message: str) -> None:
+    """Replace those text arguments of ``exception`` that match ``pattern`` from their beginning."""
+    matches = re.compile(pattern, re.DOTALL).match
+    exception.args = tuple(new_message if isinstance(a, str) and matches(a) else a for a in exception.args)
