@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fulmen.trainer.data_loaders import Loaders, batch_index_recorders, load
+from fulmen.trainer.data_loaders import Loaders, batch_index_recorders, check_mode, load
 from fulmen.trainer.data_sources import Sources
 from fulmen.trainer.feed import Feed, StepIterator
 from fulmen.trainer.sampler import (
@@ -22,5 +22,6 @@ __all__ = [
     "UnrepeatedDistributedSampler",
     "UnrepeatedDistributedSamplerWrapper",
     "batch_index_recorders",
+    "check_mode",
     "load",
 ]

@@ -118,7 +118,8 @@ def load(trainer: Trainer, stage: RunningStage) -> Loaders:
     given = trainer._sources.get(kind)
     trainer.strategy.barrier(f"{kind}_dataloader()")
     combined = given if isinstance(given, CombinedLoader) else CombinedLoader(given, _default_mode(stage))
-    _check_mode(combined, stage)
+    if stage is not RunningStage.TRAINING:
+        check_mode(combined, stage)
     fitting = trainer.state.fn in (None, TrainerFn.FITTING)
     if trainer.overfit_batches > 0 and fitting:
         _turn_shuffling_off(combined, kind)
@@ -162,7 +163,13 @@ def _default_mode(stage: RunningStage) -> Any:
     return "max_size_cycle" if stage is RunningStage.TRAINING else "sequential"
 
 
-def _check_mode(combined: CombinedLoader, stage: RunningStage) -> None:
+def check_mode(combined: CombinedLoader | None, stage: RunningStage) -> None:
+    """Refuse a `CombinedLoader` in a mode that a stage cannot use.
+
+    The training loop asks this after it has taken the loaders, so that their number of batches can be read all the same.
+    """
+    if combined is None:
+        return
     sequential = combined._mode == "sequential"
     if stage is RunningStage.TRAINING and sequential:
         raise ValueError(

@@ -247,6 +247,7 @@ class FitLoop:
             self._loaders = data.load(trainer, RunningStage.TRAINING)
             self._loaded_epoch = epoch
             self._feed = None
+            data.check_mode(self._loaders.combined, RunningStage.TRAINING)
             self._loaders.load_state(self._loader_states)
             self._loader_states = []
         trainer._schedule.set_data(self._loaders.num_batches, trainer.enable_validation)

@@ -177,8 +177,6 @@ class LimitProperties:
     @property
     def num_training_batches(self: Trainer) -> int | float:
         """Training batches in an epoch, after limits; inf without length."""
-        if self.fit_loop._loaders is None and self._sources.has("train") and self.lightning_module is not None:
-            self.fit_loop.setup_data()
         return self.fit_loop.max_batches
 
     @property
