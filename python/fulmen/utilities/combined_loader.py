@@ -176,7 +176,14 @@ class CombinedLoader(Iterable[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         # running iterators hold workers, and generators cannot be pickled: the copy has to be iterated anew
-        return {**self.__dict__, "_iterator": None, "_running": []}
+        without = {"_iterator": None, "_running": []}
+        return {
+            name: value for name, value in {**self.__dict__, **without}.items() if name not in ("_flattened", "_spec")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._flattened, self._spec = tree_flatten(self._iterables, is_leaf=_is_leaf)
 
 
 def _is_leaf(value: Any) -> bool:
