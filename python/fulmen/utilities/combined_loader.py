@@ -176,10 +176,9 @@ class CombinedLoader(Iterable[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         # running iterators hold workers, and generators cannot be pickled: the copy has to be iterated anew
-        without = {"_iterator": None, "_running": []}
-        return {
-            name: value for name, value in {**self.__dict__, **without}.items() if name not in ("_flattened", "_spec")
-        }
+        state: dict[str, Any] = {**self.__dict__, "_iterator": None, "_running": []}
+        del state["_flattened"], state["_spec"]
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
