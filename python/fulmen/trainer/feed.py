@@ -40,7 +40,10 @@ class Feed(Iterator[Item]):
         iter(combined)
         self.length = sized_len(combined)
         if self.length is None:
-            self._items = self._looked_ahead(next(combined, _END))
+            items: Iterator[Item] = combined
+            if _is_plain(combined):
+                items = zip(combined._running[0], itertools.count(), itertools.repeat(0), strict=False)
+            self._items = self._looked_ahead(items, next(items, _END))
         else:
             self._items = self._counted(0, self.length)
 
@@ -78,11 +81,10 @@ class Feed(Iterator[Item]):
                     self.last = True
                 yield item if self.sequential else (item[0], index, 0)
 
-    def _looked_ahead(self, ahead: Any) -> Iterator[Item]:
+    def _looked_ahead(self, items: Iterator[Item], ahead: Any) -> Iterator[Item]:
         """All batches, the next one fetched before each is given."""
-        combined = self._combined
         while ahead is not _END:
-            item, ahead = ahead, next(combined, _END)
+            item, ahead = ahead, next(items, _END)
             if ahead is _END:
                 self.last = True
             yield item
