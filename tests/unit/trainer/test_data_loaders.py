@@ -134,10 +134,9 @@ def test_missing_loader():
     ],
 )
 def test_not_iterable(fn, stage, kind, argument):
+    trainer = trainer_of(fn=fn, **{kind: {"a": 5, "b": [range(1)]}})
     with pytest.raises(TypeError, match=f"invalid dataloader was passed to `Trainer.{argument}=.*Found 5"):
-        load(
-            trainer_of(fn=fn, **{kind: [5]}) if kind != "train" else trainer_of(fn=fn, train={"a": 5, "b": [[]]}), stage
-        )
+        load(trainer, stage)
 
 
 def test_not_iterable_from_a_hook():
@@ -162,7 +161,7 @@ def test_not_iterable_from_a_hook():
         (0.5, {"a": range(5), "b": range(2)}, [2, 1], 2),
         (1.0, Stream(), [None], None),
         (3, Stream(), [3], 3),
-        (0.5, [range(0), range(2)], [0, 1], 1),
+        (0.5, [range(4), range(2)], [2, 1], 2),
     ],
 )
 def test_training_limits(limit, loaders, limits, total, recwarn):
