@@ -46,8 +46,8 @@ _PARAMETERS = Iterator[torch.nn.Parameter]
 
 LRSchedulerTypeTuple = (LRScheduler, ReduceLROnPlateau)
 LRSchedulerTypeUnion = Union[LRScheduler, ReduceLROnPlateau]
+LRSchedulerPLType = LRSchedulerTypeUnion
 LRSchedulerType = Union[type[LRScheduler], type[ReduceLROnPlateau]]
-LRSchedulerPLType = Union[LRScheduler, ReduceLROnPlateau]
 
 
 @dataclass
@@ -77,12 +77,12 @@ class LRSchedulerConfigType(TypedDict, total=False):
     """The same as a dictionary, as ``configure_optimizers`` may return it."""
 
     scheduler: Required[LRSchedulerTypeUnion]
-    name: Optional[str]
     interval: str
     frequency: int
-    reduce_on_plateau: bool
     monitor: Optional[str]
     strict: bool
+    reduce_on_plateau: bool
+    name: Optional[str]
 
 
 class OptimizerConfig(TypedDict):
@@ -99,17 +99,11 @@ class OptimizerLRSchedulerConfig(TypedDict):
     monitor: NotRequired[str]
 
 
-OptimizerLRScheduler = Optional[
-    Union[
-        Optimizer,
-        Sequence[Optimizer],
-        tuple[Sequence[Optimizer], Sequence[Union[LRSchedulerTypeUnion, LRSchedulerConfig]]],
-        OptimizerConfig,
-        OptimizerLRSchedulerConfig,
-        Sequence[OptimizerConfig],
-        Sequence[OptimizerLRSchedulerConfig],
-    ]
-]
+_Schedulers = Sequence[Union[LRSchedulerTypeUnion, LRSchedulerConfig]]
+_ManyDicts = Union[Sequence[OptimizerConfig], Sequence[OptimizerLRSchedulerConfig]]
+_Plain = Union[Optimizer, Sequence[Optimizer], tuple[Sequence[Optimizer], _Schedulers]]
+OptimizerLRScheduler = Union[_Plain, OptimizerConfig, OptimizerLRSchedulerConfig, _ManyDicts, None]
+"""Every form in which ``configure_optimizers`` may answer."""
 
 _Key = TypeVar("_Key")
 
