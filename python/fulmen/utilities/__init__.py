@@ -16,26 +16,13 @@ from fulmen.utilities.parsing import AttributeDict, is_picklable
 from fulmen.utilities.rank_zero import rank_zero_deprecation, rank_zero_info, rank_zero_only, rank_zero_warn
 from fulmen.utilities.warnings import disable_possible_user_warnings
 
-__all__ = [
-    "AttributeDict",
-    "CombinedLoader",
-    "GradClipAlgorithmType",
-    "LightningEnum",
-    "disable_possible_user_warnings",
-    "find_shared_parameters",
-    "grad_norm",
-    "is_picklable",
-    "is_shared_filesystem",
-    "measure_flops",
-    "move_data_to_device",
-    "rank_zero_deprecation",
-    "rank_zero_info",
-    "rank_zero_only",
-    "rank_zero_warn",
-    "set_shared_parameters",
-    "suggested_max_num_workers",
-]
+__all__ = ["AttributeDict", "GradClipAlgorithmType", "LightningEnum", "is_picklable", "is_shared_filesystem"]
+__all__ += ["CombinedLoader", "move_data_to_device", "suggested_max_num_workers"]
+__all__ += ["find_shared_parameters", "set_shared_parameters", "grad_norm", "measure_flops"]
+__all__ += ["rank_zero_only", "rank_zero_info", "rank_zero_warn", "rank_zero_deprecation"]
+__all__ += ["disable_possible_user_warnings"]
 
+# differences between neighbouring numbers of these types at 1.0
 FLOAT16_EPSILON = torch.finfo(torch.float16).eps
 FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 FLOAT64_EPSILON = torch.finfo(torch.float64).eps
