@@ -1,0 +1,16 @@
+"""Progress bars."""
+
+from __future__ import annotations
+
+from fulmen.callbacks.progress.progress_bar import ProgressBar
+from fulmen.callbacks.progress.rich_progress import RichProgressBar
+from fulmen.callbacks.progress.tqdm_progress import TQDMProgressBar
+
+__all__ = ["ProgressBar", "RichProgressBar", "TQDMProgressBar", "default_progress_bar"]
+
+
+def default_progress_bar() -> ProgressBar:
+    """The bar of a trainer that was given none: rich's where rich is installed, tqdm's otherwise."""
+    from fulmen.utilities.imports import requirement_available
+
+    return RichProgressBar() if requirement_available("rich>=10.2.2") else TQDMProgressBar()
