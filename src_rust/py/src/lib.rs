@@ -1,6 +1,7 @@
 //! `fulmen._core`: thin bindings, one file per core module.
 
 mod enter;
+mod metrics;
 mod py_imports;
 mod schedule;
 
@@ -10,6 +11,7 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<metrics::MetricStore>()?;
     module.add_class::<schedule::Schedule>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     Ok(())
