@@ -36,7 +36,7 @@ class ProgressBar(Callback):
         """
         if self._trainer is None:
             raise TypeError(
-                f"The `{type(self).__name__}._trainer` reference has not been set yet: `setup` sets it, when a run starts."
+                f"The `{type(self).__name__}._trainer` reference has not been set yet: it is set when a run starts."
             )
         return self._trainer
 

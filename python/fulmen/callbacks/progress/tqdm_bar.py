@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fulmen.callbacks.progress.pace import LinePace, LivePace, is_live, plain_line
 
-if TYPE_CHECKING or importlib.util.find_spec("ipywidgets") is None:
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    _tqdm: TypeAlias = tqdm[Any]
+elif importlib.util.find_spec("ipywidgets") is None:
     from tqdm import tqdm as _tqdm
 else:
     # a widget in notebooks, the same bar elsewhere
@@ -64,7 +68,7 @@ class Tqdm(_tqdm):
         super().reset(total)
         self._quiet = False
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:  # type: ignore[override]
         """Draw the bar, or write a line if one is due."""
         if isinstance(self._pace, LinePace):
             self._write_line(self._pace, at_end=False)
@@ -100,8 +104,8 @@ class Tqdm(_tqdm):
         if self.leave and self.n:
             self._write_line(pace, at_end=True, anyway=True)
         self.disable = True
-        with self._lock:
-            self._decr_instances(self)
+        with self.get_lock():
+            self._decr_instances(self)  # type: ignore[attr-defined]
 
     def _write_line(self, pace: LinePace, at_end: bool, anyway: bool = False) -> None:
         if not self.n or not (anyway or pace.is_due(at_end)):
@@ -112,7 +116,7 @@ class Tqdm(_tqdm):
             # the line is there already, apart from its times
             return
         self._last_line = shown
-        line = plain_line(self.desc or "", self.n, self.total, elapsed, self.postfix or "")
+        line = plain_line(self.desc or "", self.n, self.total, elapsed, str(self.postfix or ""))
         self.fp.write(f"{line}\n")
         self.fp.flush()
         pace.wrote(line, self.n / elapsed if elapsed else 0.0)

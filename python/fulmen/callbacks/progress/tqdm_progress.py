@@ -6,16 +6,18 @@ import math
 import os
 import sys
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
-    from tqdm import tqdm as _tqdm
+    from tqdm import tqdm
 
     from fulmen.callbacks.progress.tqdm_bar import Tqdm
     from fulmen.core.module import LightningModule
     from fulmen.trainer.trainer import Trainer
+
+    _tqdm: TypeAlias = tqdm[Any]
 
 _BARS = ("_train_progress_bar", "_val_progress_bar", "_test_progress_bar", "_predict_progress_bar")
 _DRAW_SECONDS = 0.1
@@ -93,8 +95,8 @@ class TQDMProgressBar(ProgressBar):
     def predict_progress_bar(self, bar: _tqdm) -> None:
         self._predict_progress_bar = bar
 
-    def _existing(self, name: str) -> Any:
-        bar = getattr(self, name)
+    def _existing(self, name: str) -> _tqdm:
+        bar: _tqdm | None = getattr(self, name)
         if bar is None:
             raise TypeError(
                 f"The `{type(self).__name__}.{name}` reference has not been set yet: the bar exists from its stage on."
