@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import cProfile
 import io
 import os
-import pstats
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fulmen import errors
 from fulmen.profilers.profiler import Profiler
+
+if TYPE_CHECKING:
+    import cProfile
 
 __all__ = ["AdvancedProfiler"]
 
@@ -41,6 +43,8 @@ class AdvancedProfiler(Profiler):
         """An action begins. Actions inside it (Python has one profiler at a time) are counted to it."""
         if self._active not in (None, action_name):
             return
+        import cProfile
+
         self.profiled_actions.setdefault(action_name, cProfile.Profile()).enable()
         self._active = action_name
 
@@ -60,6 +64,8 @@ class AdvancedProfiler(Profiler):
 
     def summary(self) -> str:
         """Every action with its functions, by cumulative time."""
+        import pstats
+
         texts = []
         for name, profile in self.profiled_actions.items():
             if self.dump_stats:
@@ -76,6 +82,8 @@ class AdvancedProfiler(Profiler):
         self.profiled_actions.clear()
 
     def _dump(self, name: str, profile: cProfile.Profile) -> None:
+        import pstats
+
         folder = os.fspath(self.dirpath or ".")
         os.makedirs(folder, exist_ok=True)
         safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
