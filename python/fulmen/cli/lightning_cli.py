@@ -17,7 +17,7 @@ from fulmen.trainer.trainer import Trainer
 from fulmen.utilities.types import LRSchedulerTypeTuple, LRSchedulerTypeUnion
 
 # evaluated by tools that look at signatures, which know these forms in every Python version
-ArgsType = Optional[Union[list[str], dict[str, Any]]]
+ArgsType = Optional[Union[list[str], dict[str, Any]]]  # noqa: UP007, UP045
 OptimizerCallable = Callable[[Any], Optimizer]
 
 _INSTEAD = "Build module and `fulmen.Trainer` in the script, and parse its arguments with `argparse`"
@@ -38,7 +38,7 @@ class ReduceLROnPlateau(torch.optim.lr_scheduler.ReduceLROnPlateau):
         self.monitor = monitor
 
 
-LRSchedulerCallable = Callable[[Optimizer], Union[torch.optim.lr_scheduler.LRScheduler, ReduceLROnPlateau]]
+LRSchedulerCallable = Callable[[Optimizer], torch.optim.lr_scheduler.LRScheduler | ReduceLROnPlateau]
 
 
 class LightningArgumentParser:

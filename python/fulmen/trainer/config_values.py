@@ -144,16 +144,16 @@ def validation_interval(value: Any) -> tuple[int | float | None, float | None]:
         (interval, None), or (None, seconds) for a time.
 
     Raises:
-        ValueError: the integer 0.
+        ValueError: 0.
         MisconfigurationException, TypeError: as for `limit` and `duration`.
     """
     if isinstance(value, (str, timedelta, Mapping)):
         return None, duration("val_check_interval", value).total_seconds()
     number = limit("val_check_interval", value)
-    if isinstance(number, int) and number == 0:
+    if number == 0:
         raise errors.value_error(
             "Trainer(val_check_interval)",
-            "at least 1 batch, or a share of the epoch",
+            "at least 1 batch, or a share of the epoch above 0",
             value,
             "To run no validation, pass `limit_val_batches=0`",
         )

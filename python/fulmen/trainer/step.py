@@ -49,6 +49,10 @@ def make_step(trainer: Trainer) -> Step:
     if not module.automatic_optimization:
         return _manual(trainer)
     if len(trainer.optimizers) > 1:
+        from fulmen.trainer import legacy_step
+
+        if legacy_step.takes_optimizer_idx(module):
+            return legacy_step.make_step(trainer)
         raise several_optimizers_error(len(trainer.optimizers))
     if direct_form_possible(trainer):
         return _direct(trainer)
@@ -185,10 +189,10 @@ def _closure(trainer: Trainer) -> Step:
         result: list[Any] = []
 
         def closure() -> Tensor | None:
-            trainer._hook = "training_step"
+            before, trainer._hook = trainer._hook, "training_step"
             args = (batch, batch_idx) if pass_index else (batch,)
             output = strategy.training_step(*args)
-            trainer._hook = None
+            trainer._hook = before
             strategy.post_training_step()
             loss, extra = split_output(output)
             if loss is not None and schedule.accumulate != 1:
@@ -199,7 +203,9 @@ def _closure(trainer: Trainer) -> Step:
                 call_module(trainer, "optimizer_zero_grad", trainer.current_epoch, batch_idx, optimizer)
                 schedule.zeroed()
             if loss is not None:
+                trainer._hook = "backward"
                 strategy.backward(loss, optimizer)
+                trainer._hook = before
             return loss
 
         if not flags & CLOSES:
