@@ -46,6 +46,7 @@ class Loaders:
         self._trainer = trainer
         self._stage = stage
         self._restored = False
+        self._feed: Feed | None = None
         self.combined = combined
         self.limits = limits
         self.num_batches: int | None = 0
@@ -65,8 +66,17 @@ class Loaders:
             # who shuffles validation wants that to follow the training's progress
             self.set_epoch(self._trainer.fit_loop.epoch_progress.current.processed)
         self.combined.limits = _as_numbers(self.limits if limits is None else limits)
-        restored, self._restored = self._restored, False
-        return Feed(self.combined, restored)
+        if self._feed is not None:
+            self._feed.close()
+        self._feed = Feed(self.combined, self._restored)
+        self._restored = False
+        return self._feed
+
+    def close(self) -> None:
+        """End the pass that runs, and all workers. The loaders can be started again."""
+        if self._feed is not None:
+            self._feed.reset()
+            self._feed = None
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch to all samplers that want to know it, each once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 from fulmen.utilities.combined_loader import CombinedLoader, Item
@@ -66,7 +66,7 @@ class Feed(Iterator[Item]):
         elif self.length is not None:
             self._items = self._counted(batches, self.length)
 
-    def _counted(self, done: int, length: int) -> Iterator[Item]:
+    def _counted(self, done: int, length: int) -> Generator[Item, None, None]:
         """``length - done`` batches, or less if the loaders end."""
         combined, final = self._combined, length - 1
         # the numbers come first in the zips: a loader must not be asked for a batch beyond the last
@@ -81,7 +81,7 @@ class Feed(Iterator[Item]):
                     self.last = True
                 yield item if self.sequential else (item[0], index, 0)
 
-    def _looked_ahead(self, items: Iterator[Item], ahead: Any) -> Iterator[Item]:
+    def _looked_ahead(self, items: Iterator[Item], ahead: Any) -> Generator[Item, None, None]:
         """All batches, the next one fetched before each is given."""
         while ahead is not _END:
             item, ahead = ahead, next(items, _END)
@@ -93,9 +93,15 @@ class Feed(Iterator[Item]):
         """The same pass for a step that takes ``dataloader_iter`` and fetches by itself."""
         return Turns(self)
 
+    def close(self) -> None:
+        """End the pass and let go of the loaders' iterators, with them of workers that serve one pass only."""
+        # the generator refers to this object and this object to it: without closing, only the collector would end it
+        self._items.close()
+        self._combined._running.clear()
+
     def reset(self) -> None:
-        """End the pass, and the workers of the loaders."""
-        self._items = iter(())
+        """End the pass, and all workers of the loaders."""
+        self.close()
         self._combined.reset()
 
 

@@ -490,3 +490,22 @@ def test_stateful_loaders_go_on_where_they_were():
     feed = ready.feed()
     feed.skip(2)
     assert [item[:2] for item in feed] == [(2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_workers_of_a_pass_end_with_the_next_one(ends):
+    ready = load(trainer_of(train=DataLoader(range(4), num_workers=1)), FIT)
+    feed = ready.feed()
+    for _ in feed:
+        if not ends:
+            break
+    workers = ready.combined._running[0]._workers
+    second = ready.feed()
+    assert not any(worker.is_alive() for worker in workers)
+    workers = ready.combined._running[0]._workers
+    assert len(list(second)) == 4
+    ready.close()
+    assert not any(worker.is_alive() for worker in workers)
+    assert len(list(ready.feed())) == 4
+    ready.close()
+    load(trainer_of(train=range(2)), FIT).close()
