@@ -153,7 +153,7 @@ def load(trainer: Trainer, stage: RunningStage) -> Loaders:
     return loaders
 
 
-def batch_index_recorders(loaders: Loaders, warn: bool = False) -> list[BatchIndexRecorder | None]:
+def batch_index_recorders(loaders: Loaders | None, warn: bool = False) -> list[BatchIndexRecorder | None]:
     """For each loader of a prediction what records its batches' indices, None where that cannot be done.
 
     Args:
@@ -161,7 +161,8 @@ def batch_index_recorders(loaders: Loaders, warn: bool = False) -> list[BatchInd
         warn: say so where it cannot be done.
     """
     recorders: list[BatchIndexRecorder | None] = []
-    for loader in loaders.combined.flattened if loaders.combined is not None else []:
+    combined = None if loaders is None else loaders.combined
+    for loader in combined.flattened if combined is not None else []:
         recorder = getattr(loader, "batch_sampler", None)
         recorders.append(recorder if isinstance(recorder, BatchIndexRecorder) else None)
         if warn and recorders[-1] is None:

@@ -49,7 +49,7 @@ class EvaluationLoop:
         self.stage = stage
         self._counter = counter
         self._loaders: Loaders | None = None
-        self._loaded_epoch = 0
+        self._loaded_epoch: float = 0
         self.batch_progress = Progress(trainer._schedule, counter, last=counter != "predict")
 
     def setup_data(self) -> None:
@@ -58,7 +58,10 @@ class EvaluationLoop:
         if self._loaders is not None and not self._reload_due():
             return
         self._loaders = data.load(trainer, self.stage)
-        self._loaded_epoch = trainer.current_epoch
+        every, epoch = trainer.check_val_every_n_epoch, trainer.current_epoch
+        # what the sanity check loaded serves a validation of the same epoch, and not later ones
+        serves = not trainer.sanity_checking or every is None or (epoch + 1) % every == 0
+        self._loaded_epoch = epoch if serves else float("-inf")
 
     def _reload_due(self) -> bool:
         every = self.trainer.reload_dataloaders_every_n_epochs
