@@ -188,7 +188,10 @@ class MetricsTextColumn(ProgressColumn):
     def _generate_metrics_texts(self) -> Iterator[str]:
         for name, value in self._metrics.items():
             text = value
-            if not isinstance(value, str):
+            if isinstance(value, int):
+                # a version or a count
+                text = str(value)
+            elif not isinstance(value, str):
                 try:
                     text = format(value, self._metrics_format)
                 except (TypeError, ValueError):

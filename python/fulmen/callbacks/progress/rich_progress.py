@@ -96,6 +96,7 @@ class RichProgressBar(ProgressBar):
         self._progress_stopped = False
         self._next_draw = 0.0
         self._batches_done = 0
+        self._train_total: int | float = 0
         self._reset_progress_bar_ids()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -286,15 +287,21 @@ class RichProgressBar(ProgressBar):
 
     def _begin_epoch(self, trainer: Trainer) -> None:
         self._batches_done = 0
+        self._train_total = self.total_train_batches
         description = self._get_train_description(trainer.current_epoch)
-        self.train_progress_bar_id = self._begin(self.train_progress_bar_id, self.total_train_batches, description)
+        self.train_progress_bar_id = self._begin(self.train_progress_bar_id, self._train_total, description)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the training's bar. This runs for every batch."""
         self._batches_done = batch_idx + 1
-        if monotonic() < self._next_draw or self.is_disabled:
+        if monotonic() < self._next_draw:
+            if batch_idx + 1 == self._train_total and self.progress is not None:
+                # not drawn, but noted: what follows the last batch is not to count for the speed
+                self._set_done()
+            return
+        if self.is_disabled:
             return
         if self.train_progress_bar_id is None:
             # an epoch that was resumed in its middle
@@ -308,8 +315,12 @@ class RichProgressBar(ProgressBar):
         self._update_metrics(trainer, pl_module)
         if self.progress is None or self.is_disabled or self.train_progress_bar_id is None:
             return
-        self.progress.update(self.train_progress_bar_id, completed=self._batches_done)
+        self._set_done()
         self.progress.end_epoch()
+
+    def _set_done(self) -> None:
+        if self.progress is not None and self.train_progress_bar_id is not None:
+            self.progress.update(self.train_progress_bar_id, completed=self._batches_done)
 
     # ---- evaluation --------------------------------------------------------------------------------------------------
 
@@ -426,6 +437,8 @@ class RichProgressBar(ProgressBar):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the display, so that the traceback starts on a line of its own, and the cursor is back."""
+        if not self._progress_stopped:
+            self._set_done()
         self._stop_progress()
         self.reset_dataloader_idx_tracker()
 

@@ -218,7 +218,8 @@ class TQDMProgressBar(ProgressBar):
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         """Set the training's bar to 0."""
-        if self._leave:
+        if self._leave and self.train_progress_bar.disable:
+            # the last epoch's bar was closed, and stays; the first epoch takes the one that is there
             self.train_progress_bar = self.init_train_tqdm()
         self._restart(self.train_progress_bar, self.total_train_batches, f"Epoch {trainer.current_epoch}")
 
@@ -345,7 +346,8 @@ class TQDMProgressBar(ProgressBar):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close all bars, so that the traceback starts on a line of its own."""
-        for bar in self._bars():
+        # the training's bar last: it stands above the others, and ends its line
+        for bar in reversed(self._bars()):
             bar.close()
         self.reset_dataloader_idx_tracker()
 

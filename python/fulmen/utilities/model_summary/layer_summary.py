@@ -105,8 +105,8 @@ def _has_known_shape(parameter: nn.Parameter) -> bool:
     if not isinstance(parameter, UninitializedParameter) or _is_dtensor(parameter):
         return True
     warning_cache.warn(
-        "The total number of parameters detected may be inaccurate. The model has lazy layers, whose parameters have no "
-        "shape yet; set `self.example_input_array` in your LightningModule to have them counted."
+        "The total number of parameters detected may be inaccurate. The model has lazy layers, whose parameters have "
+        "no shape yet; set `self.example_input_array` in your LightningModule to have them counted."
     )
     return False
 
