@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, MutableMapping
+import sys
+from collections.abc import Iterator, MutableMapping, Sequence
+from types import FrameType
 from typing import Any
 
 from fulmen.utilities.rank_zero import rank_zero_warn
@@ -114,10 +116,31 @@ def lightning_setattr(model: Any, attribute: str, value: Any) -> None:
             setattr(holder, attribute, value)
 
 
-def __getattr__(name: str) -> Any:
-    # lives with the hyperparameters' mixin, whose module imports this one
-    if name == "save_hyperparameters":
-        from fulmen.core.hparams import save_hyperparameters
+def save_hyperparameters(
+    obj: Any,
+    *args: Any,
+    ignore: Sequence[str] | str | None = None,
+    frame: FrameType | None = None,
+    given_hparams: dict[str, Any] | None = None,
+) -> None:
+    """The method ``save_hyperparameters`` of modules and data modules, as a function.
 
-        return save_hyperparameters
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    Args:
+        obj: the module or data module.
+        args: names of arguments to keep, or one object that holds them; nothing: all.
+        ignore: names to leave out.
+        frame: frame of the ``__init__`` whose arguments are meant; None: the caller's.
+        given_hparams: the arguments themselves, instead of looking into a frame.
+    """
+    from fulmen.core.mixins.hparams_mixin import HyperparametersMixin
+
+    frame = frame or sys._getframe(1)
+    logger = getattr(obj, "_log_hyperparams", False)
+    if given_hparams is None:
+        HyperparametersMixin.save_hyperparameters(obj, *args, ignore=ignore, frame=frame, logger=logger)
+        return
+    left_out = {ignore} if isinstance(ignore, str) else set(ignore or ())
+    names = [name for name in args or given_hparams if name not in left_out]
+    chosen = {name: given_hparams[name] for name in names}
+    HyperparametersMixin.save_hyperparameters(obj, chosen, ignore=ignore, frame=frame, logger=logger)
+    obj._hparams_name = "kwargs" if chosen else None

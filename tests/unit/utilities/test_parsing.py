@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import fulmen as L
 from fulmen.utilities.parsing import (
     AttributeDict,
     clean_namespace,
@@ -15,6 +16,7 @@ from fulmen.utilities.parsing import (
     lightning_getattr,
     lightning_hasattr,
     lightning_setattr,
+    save_hyperparameters,
 )
 
 
@@ -74,3 +76,22 @@ def test_missing_attributes():
         lightning_setattr(model, "lr", 1)
     model.lr = None
     assert lightning_hasattr(model, "lr")
+
+
+def test_save_hyperparameters_as_a_function():
+    class Net(L.LightningModule):
+        def __init__(self, a, b=2, **rest):
+            super().__init__()
+            save_hyperparameters(self, ignore="b")
+
+    assert dict(Net(1, c=3).hparams) == {"a": 1, "c": 3}
+
+
+def test_save_hyperparameters_that_are_given():
+    net = L.LightningModule()
+    given = {"a": 1, "b": 2, "c": 3}
+    save_hyperparameters(net, "a", "b", ignore=["b"], given_hparams=given)
+    assert dict(net.hparams) == {"a": 1}
+    assert net._hparams_name == "kwargs"
+    save_hyperparameters(net, given_hparams=given)
+    assert dict(net.hparams) == given
