@@ -35,23 +35,27 @@ class AliasModule(ModuleType):
         """Looks the name up where it lives. Called for everything that the import system did not put here itself."""
         if name in self._alias_names:
             return _fetch(self._alias_names[name])
-        if self._alias_target is None:
-            if name == "__file__":
-                return __file__
-            raise AttributeError(self._missing(name), name=name, obj=self)
-        target = importlib.import_module(self._alias_target)
+        missing = object()
+        target = None if self._alias_target is None else importlib.import_module(self._alias_target)
+        value = getattr(target, name, missing)
+        if value is missing or isinstance(value, ModuleType):
+            value = self._submodule(name, value)
+        if value is not missing:
+            return value
+        if name == "__file__":
+            return __file__
+        if name == "__all__":
+            return sorted(n for n in dir(self) if not n.startswith("_"))
+        raise AttributeError(self._missing(name), name=name, obj=self)
+
+    def _submodule(self, name: str, otherwise: Any) -> Any:
+        """The alias of a submodule, which in Lightning is there without an import of its own; else `otherwise`."""
+        if name.startswith("__") or (isinstance(otherwise, ModuleType) and not otherwise.__name__.startswith("fulmen.")):
+            return otherwise
         try:
-            value = getattr(target, name)
-        except AttributeError:
-            if name == "__all__":
-                return sorted(n for n in dir(target) if not n.startswith("_"))
-            raise AttributeError(self._missing(name), name=name, obj=self) from None
-        if isinstance(value, ModuleType) and value.__name__.partition(".")[0] == "fulmen":
-            try:
-                return importlib.import_module(f"{self.__name__}.{name}")
-            except ImportError:
-                return value
-        return value
+            return importlib.import_module(f"{self.__name__}.{name}")
+        except ImportError:
+            return otherwise
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, AliasModule) or (name.startswith("__") and name.endswith("__")):

@@ -40,9 +40,7 @@ class Feed(Iterator[Item]):
         iter(combined)
         self.length = sized_len(combined)
         if self.length is None:
-            items: Iterator[Item] = combined
-            if _is_plain(combined):
-                items = zip(combined._running[0], itertools.count(), itertools.repeat(0), strict=False)
+            items = _items_of(combined)
             self._items = self._looked_ahead(items, next(items, _END))
         else:
             self._items = self._counted(0, self.length)
@@ -76,7 +74,7 @@ class Feed(Iterator[Item]):
                     self.last = True
                 yield batch, index, 0
         else:
-            for index, item in zip(range(done, length), combined, strict=False):
+            for index, item in zip(range(done, length), _items_of(combined), strict=False):
                 if index == final:
                     self.last = True
                 yield item if self.sequential else (item[0], index, 0)
@@ -160,3 +158,10 @@ class Turns(Iterator[Item]):
 def _is_plain(combined: CombinedLoader) -> bool:
     """Whether it is one loader whose batches go through unchanged, so that nothing has to stand between."""
     return type(combined) is CombinedLoader and combined._spec.is_leaf() and combined._mode != "max_size"
+
+
+def _items_of(combined: CombinedLoader) -> Iterator[Item]:
+    """The items of a running `CombinedLoader`, which would start again if iterated over."""
+    if _is_plain(combined):
+        return zip(combined._running[0], itertools.count(), itertools.repeat(0), strict=False)
+    return iter(combined.__next__, _END)

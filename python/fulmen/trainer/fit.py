@@ -81,6 +81,7 @@ def _sanity_check(trainer: Trainer) -> None:
 def train(trainer: Trainer) -> None:
     """All epochs, from wherever the schedule stands."""
     schedule, ledger = trainer._schedule, trainer._ledger
+    trainer._config.warn_at_fit()
     trainer.fit_loop.setup_data()
     if schedule.finished():
         return
@@ -89,6 +90,7 @@ def train(trainer: Trainer) -> None:
     feed = loop._feed = loop._loaders.feed()
     schedule.start_clock(time.monotonic())
     ledger.start(RunningStage.TRAINING)
+    ledger.on_epoch_start()
     _warn_eval_mode(trainer)
     call_hooks(trainer, "on_train_start", strategy=True)
     if place == "mid_epoch":
@@ -100,7 +102,6 @@ def train(trainer: Trainer) -> None:
         loop._loaders.set_epoch(trainer.current_epoch)
         if place == "fresh":
             schedule.begin_epoch()
-            ledger.on_epoch_start()
             call_hooks(trainer, "on_train_epoch_start")
             schedule.epoch_started()
         if not first:

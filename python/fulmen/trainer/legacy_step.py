@@ -1,4 +1,4 @@
-"""Several optimizers in automatic optimization, as in Lightning 1.x: ``training_step(batch, batch_idx, optimizer_idx)``.
+"""Several optimizers in automatic optimization, as in 1.x: ``training_step(batch, batch_idx, optimizer_idx)``.
 
 ::
 
@@ -86,7 +86,7 @@ def make_step(trainer: Trainer) -> Step:
 def _warn(name: str) -> None:
     rank_zero_deprecation(
         f"`{name}.training_step(..., optimizer_idx)` is deprecated, since Lightning 2.0 removed several optimizers "
-        "from automatic optimization. Use `self.automatic_optimization = False`, and in `training_step` take the optimizers "
-        "from `self.optimizers()` and call `toggle_optimizer`, `zero_grad`, `manual_backward`, `step`, "
+        "from automatic optimization. Use `self.automatic_optimization = False`, and in `training_step` take the "
+        "optimizers from `self.optimizers()` and call `toggle_optimizer`, `zero_grad`, `manual_backward`, `step`, "
         "`untoggle_optimizer` for each."
     )

@@ -263,8 +263,9 @@ class FitLoop:
     @property
     def max_batches(self) -> int | float:
         """Training batches in an epoch, after limits; inf without length."""
-        limit = None if self._loaders is None else self._loaders.num_batches
-        return float("inf") if limit is None else limit
+        if self._loaders is None or self._loaders.combined is None or self._loaders.num_batches is None:
+            return float("inf")
+        return self._loaders.num_batches
 
     @property
     def max_epochs(self) -> int:

@@ -27,17 +27,16 @@ def run_predict(trainer: Trainer) -> list[Any] | list[list[Any]] | None:
     Returns:
         A list of the step's results, a list of such lists if there are several loaders, None if they are not kept.
     """
-    loop = trainer.predict_loop
-    loop.setup_data()
-    if not sum(loop.max_batches):
-        return None
-    loop._start()
     with evaluate.grad_mode(trainer):
         return _predict(trainer)
 
 
 def _predict(trainer: Trainer) -> list[Any] | list[list[Any]] | None:
     loop = trainer.predict_loop
+    loop.setup_data()
+    if not sum(loop.max_batches):
+        return None
+    loop._start()
     feed = loop._loaders.feed(limits=loop.max_batches)
     trainer._schedule.new_round(loop._counter)
     modes = evaluate.remember_modes(trainer.lightning_module)

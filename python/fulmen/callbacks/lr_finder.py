@@ -1,0 +1,3 @@
+from fulmen.callbacks.callback import Callback
+class LearningRateFinder(Callback):
+    """x"""

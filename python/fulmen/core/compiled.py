@@ -1,0 +1,1 @@
+def to_uncompiled(m): return m

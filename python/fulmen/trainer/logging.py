@@ -1,0 +1,411 @@
+"""`Ledger`: what `self.log` does with a value, who gets to see it when, and the rows that loggers get."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from fulmen import errors
+from fulmen._core import MetricStore
+from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
+from fulmen.trainer.logging_rules import levels, reduction
+from fulmen.trainer.states import RunningStage
+from fulmen.utilities.data import extract_batch_size
+from fulmen.utilities.rank_zero import WarningCache
+
+if TYPE_CHECKING:
+    from fulmen.core.module import LightningModule
+    from fulmen.trainer.trainer import Trainer
+
+_warned = WarningCache()
+_NO_BATCH = object()
+
+
+class Ledger:
+    """The logged values of a trainer.
+
+    Training has entries of its own, which survive a validation within the epoch; an evaluation's are emptied when the
+    next one begins. Nothing is made into tensors before somebody looks.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._store = MetricStore()
+        self._training: dict[tuple[Any, ...], Entry] = {}
+        self._evaluation: dict[tuple[Any, ...], Entry] = {}
+        self._arguments: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self._entries = self._training
+        self._stage = RunningStage.TRAINING
+        self._batch: Any = _NO_BATCH
+        self._batch_size: int | None = None
+        self._loader: int | None = None
+        self._current_loader = 0
+        self._loaders = 1
+        self._epoch_view = False
+        self._changed = False
+        self._callback: dict[str, Tensor] = {}
+        self._logged: dict[str, Tensor] = {}
+        self._bar: dict[str, Tensor] = {}
+        self._eval_rows: dict[tuple[RunningStage, int], int] = {}
+
+    # ---- the loops tell where they are -------------------------------------------------------------------------------
+
+    def start(self, stage: RunningStage) -> None:
+        """A block of this stage begins, or goes on."""
+        self._look()
+        self._stage = stage
+        self._entries = self._training if stage is RunningStage.TRAINING else self._evaluation
+        self._epoch_view = False
+        self.clear_batch()
+
+    def on_epoch_start(self) -> None:
+        """A new pass over the data: nothing is accumulated yet."""
+        self._look()
+        for entry in self._entries.values():
+            entry.reset()
+        self._epoch_view = False
+
+    def set_batch(self, batch: Any, batch_idx: int, dataloader_idx: int, num_dataloaders: int) -> None:
+        """The batch that hooks now run for."""
+        if self._current_loader != dataloader_idx:
+            self._look()
+        self._batch = batch
+        self._batch_size = None
+        self._loaders = num_dataloaders
+        self._current_loader = dataloader_idx
+        self._loader = dataloader_idx if num_dataloaders > 1 else None
+        self._epoch_view = False
+
+    def clear_batch(self) -> None:
+        """No batch is in hand."""
+        if self._loader is not None:
+            self._look()
+        self._batch = _NO_BATCH
+        self._batch_size = None
+        self._loader = None
+
+    def end_training_epoch(self) -> None:
+        """From here on the training's epoch values can be seen."""
+        self._end_epoch()
+
+    def end_eval_epoch(self) -> None:
+        """From here on the evaluation's epoch values can be seen."""
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        self._look()
+        self.clear_batch()
+        self._epoch_view = self._changed = True
+
+    def reset_metrics(self) -> None:
+        """Empties what callbacks, loggers and the bar see."""
+        self._changed = False
+        self._callback, self._logged, self._bar = {}, {}, {}
+
+    # ---- self.log ----------------------------------------------------------------------------------------------------
+
+    def log(
+        self,
+        module: LightningModule,
+        name: str,
+        value: Any,
+        *,
+        prog_bar: bool = False,
+        logger: bool | None = None,
+        on_step: bool | None = None,
+        on_epoch: bool | None = None,
+        reduce_fx: str | Callable[..., Any] = "mean",
+        enable_graph: bool = False,
+        sync_dist: bool = False,
+        sync_dist_group: Any | None = None,
+        add_dataloader_idx: bool = True,
+        batch_size: int | None = None,
+        metric_attribute: str | None = None,
+        rank_zero_only: bool = False,
+    ) -> None:
+        """Takes a value in; arguments as for ``LightningModule.log``."""
+        key = (self.trainer._hook, name, self._loader)
+        entry = self._entries.get(key)
+        arguments = (on_step, on_epoch, reduce_fx, prog_bar, logger, enable_graph, add_dataloader_idx, metric_attribute,
+                     sync_dist, rank_zero_only)  # fmt: skip
+        if entry is None or self._arguments[key, id(self._entries)] != arguments:
+            entry = self._make(key, module, value, arguments)
+        kind = value.__class__
+        if kind is not float and kind is not int:
+            value = self._plain(name, value, entry)
+        elif entry.__class__ is not NumberEntry:
+            value = torch.tensor(float(value))
+        entry.update(value, self._weight(batch_size) if entry.weighted else 1.0)
+        self._changed = True
+
+    def _weight(self, given: int | None) -> float:
+        if given is not None:
+            return float(given)
+        if self._batch is _NO_BATCH or self._batch is None:
+            return 1.0
+        if self._batch_size is None:
+            self._batch_size = extract_batch_size(self._batch)
+        return float(self._batch_size)
+
+    def _plain(self, name: str, value: Any, entry: Entry) -> Any:
+        """The value as its entry wants it: a number, a tensor or a metric object."""
+        if isinstance(value, Tensor):
+            if value.numel() != 1:
+                raise errors.value_error(
+                    f"self.log({name!r}, value)",
+                    f"a tensor with a single element: `self.log({name}, {value})` was called, but the tensor must have one",
+                    errors.Words(f"one of shape {tuple(value.shape)}"),
+                    f"You can try doing `self.log({name!r}, value.mean())`",
+                )
+            if entry.__class__ is NumberEntry:
+                return value.item() if value.device.type == "cpu" else float(value)
+            return value
+        if isinstance(entry, MetricEntry):
+            return value
+        number = float(value)
+        return number if isinstance(entry, NumberEntry) else torch.tensor(number)
+
+    def _make(self, key: tuple[Any, ...], module: LightningModule, value: Any, arguments: tuple[Any, ...]) -> Entry:
+        """A new entry, with everything checked that need not be checked at each call."""
+        hook, name, loader = key
+        on_step, on_epoch, reduce_fx, prog_bar, logger, graph, suffix, metric_attribute, *_ = arguments
+        _check_value(name, value)
+        step, epoch = levels(hook, name, on_step, on_epoch)
+        if "/dataloader_idx_" in name:
+            raise errors.misconfiguration(
+                "self.log(name)",
+                "a name without `/dataloader_idx_`, which is appended by itself",
+                name,
+                f"You called `self.log` with the key `{name}` but it should not contain information like `dataloader_idx`",
+            )
+        if key in self._entries:
+            raise errors.misconfiguration(
+                f"self.log({name!r})",
+                f"the same arguments at each call from `{hook}`",
+                errors.Words(f"others: You called `self.log({name}, ...)` twice in `{hook}` with different arguments"),
+                "This is not allowed: use two names, or the same arguments",
+            )
+        if logger and not self.trainer.loggers:
+            _warned.warn(
+                f"You called `self.log({name!r}, ..., logger=True)` but have no logger configured. You can enable one by "
+                "doing `Trainer(logger=ALogger(...))`"
+            )
+        metric = _is_metric(value)
+        reduced = "mean" if metric else reduction(name, reduce_fx)
+        names: dict[str, Any] = {
+            "name": name, "loader": loader, "suffix": suffix, "step": step, "epoch": epoch, "prog_bar": prog_bar,
+            "logger": logger is not False, "weighted": epoch and reduced == "mean" and not metric,
+        }  # fmt: skip
+        if metric:
+            _check_attribute(module, name, value, metric_attribute)
+            entry: Entry = MetricEntry(value, **names)
+        elif isinstance(value, Tensor) and (graph or value.device.type != "cpu"):
+            entry = TensorEntry(reduced, graph, **names)
+        else:
+            if isinstance(value, Tensor) and not value.is_floating_point():
+                _warned.warn(
+                    f"You called `self.log({name!r}, ...)` in your `{hook}` but the value needs to be floating to be "
+                    f"reduced. Converting it to {torch.get_default_dtype()}. You can silence this warning by converting "
+                    "the value to floating point yourself."
+                )
+            dtype = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype()
+            entry = NumberEntry(self._store, reduced, dtype is torch.float64, **names)
+        self._entries[key] = entry
+        self._arguments[key, id(self._entries)] = arguments
+        return entry
+
+    # ---- who sees what -----------------------------------------------------------------------------------------------
+
+    @property
+    def callback_metrics(self) -> dict[str, Tensor]:
+        """What callbacks may look at."""
+        self._look()
+        return self._callback
+
+    @property
+    def logged_metrics(self) -> dict[str, Tensor]:
+        """What loggers get."""
+        self._look()
+        return self._logged
+
+    @property
+    def progress_bar_metrics(self) -> dict[str, float]:
+        """What the bar shows."""
+        self._look()
+        return {name: value.item() for name, value in self._bar.items()}
+
+    def _look(self) -> None:
+        """Brings the three views up to date."""
+        if not self._changed:
+            return
+        self._changed = False
+        device = self.trainer.strategy.root_device
+        training = self._entries is self._training
+        for entry in self._visible():
+            if self._epoch_view:
+                value, name = (entry.compute(), entry.epoch_name) if entry.epoch else (None, "")
+                seen = True
+            else:
+                value, name = (entry.last(), entry.step_name) if entry.step else (None, "")
+                seen = training
+            if value is None:
+                continue
+            tensor = entry.tensor(value, device)
+            if seen:
+                self._callback[name] = tensor
+                if entry.both:
+                    self._callback[entry.base_name] = tensor
+            if entry.logger:
+                self._logged[name] = tensor
+            if entry.prog_bar:
+                self._bar[name] = tensor
+
+    def _visible(self) -> Iterable[Entry]:
+        """In an evaluation's step only what belongs to the loader in hand; in the sanity check no loader's own values."""
+        everything = self._epoch_view and self._stage is not RunningStage.SANITY_CHECKING
+        if everything or self._entries is self._training:
+            return self._entries.values()
+        return [e for e in self._entries.values() if e.loader == self._loader]
+
+    # ---- rows --------------------------------------------------------------------------------------------------------
+
+    def _row(self, by_step: bool) -> dict[str, float]:
+        row = {}
+        for entry in self._visible():
+            if not entry.logger or not (entry.step if by_step else entry.epoch):
+                continue
+            value = entry.last() if by_step else entry.compute()
+            if value is not None:
+                row[entry.step_name if by_step else entry.epoch_name] = _number(value)
+        return row
+
+    @property
+    def should_update_logs(self) -> bool:
+        """Will the step in hand send a row?"""
+        return self.trainer._schedule.log_due
+
+    def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
+        """Sends a row to every logger.
+
+        Args:
+            metrics: numbers by name.
+            step: the x value; None: a metric called "step", or the number of closed accumulation windows.
+        """
+        if not self.trainer.loggers or not metrics:
+            return
+        row = {name: _number(value) for name, value in metrics.items()}
+        if step is None:
+            own = row.pop("step", None)
+            if own is not None:
+                step = int(own)
+            else:
+                row.setdefault("epoch", self.trainer.current_epoch)
+                step = self.trainer._schedule.closed_windows
+        for logger in self.trainer.loggers:
+            logger.log_metrics(metrics=row, step=step)
+            logger.save()
+
+    def send_step_rows(self) -> None:
+        """The values of a training step."""
+        if self.trainer.loggers:
+            self.log_metrics(self._row(by_step=True))
+
+    def send_eval_step_rows(self) -> None:
+        """The values of an evaluation step, on an x axis of their own."""
+        if not self.trainer.loggers:
+            return
+        key = (self._stage, self._current_loader)
+        x = self._eval_rows.get(key, 0)
+        self._eval_rows[key] = x + 1
+        row = self._row(by_step=True)
+        if row:
+            self.log_metrics(row, step=x)
+
+    def send_epoch_rows(self) -> None:
+        """The values of an epoch. In training, metric objects start anew after it."""
+        self._look()
+        self.log_metrics(self._row(by_step=False))
+        if self._entries is self._training:
+            self._end_metrics()
+            self.on_epoch_start()
+
+    def _end_metrics(self) -> None:
+        for entry in self._entries.values():
+            if isinstance(entry, MetricEntry):
+                entry.end_epoch()
+
+    def eval_results(self) -> list[dict[str, float]]:
+        """A dict of epoch values per loader; values without a loader are in every dict. Metric objects start anew."""
+        self._look()
+        results: list[dict[str, float]] = [{} for _ in range(self._loaders)]
+        for entry in self._entries.values():
+            value = entry.compute() if entry.epoch and entry.logger else None
+            if value is None:
+                continue
+            for index, result in enumerate(results):
+                if entry.loader is None or entry.loader == index:
+                    result[entry.epoch_name] = _number(value)
+        self._end_metrics()
+        return results
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.numel() != 1:
+            raise errors.value_error(
+                "log_metrics", "numbers", errors.Words(f"a tensor of shape {tuple(value.shape)}"), "Reduce it first"
+            )
+        return value.item()
+    return value
+
+
+def _is_metric(value: Any) -> bool:
+    torchmetrics = sys.modules.get("torchmetrics")
+    return torchmetrics is not None and isinstance(value, torchmetrics.Metric)
+
+
+def _check_value(name: str, value: Any) -> None:
+    if isinstance(value, (Tensor, float, int)) or _is_metric(value):
+        return
+    try:
+        if not isinstance(value, (str, bytes)):
+            float(value)
+            return
+    except (TypeError, ValueError):
+        pass
+    raise errors.value_error(
+        f"self.log({name!r}, value)",
+        "a number, a tensor with one element, or a torchmetrics object",
+        value,
+        f"`self.log({name}, {value})` was called, but `{type(value).__name__}` values cannot be logged: use `log_dict` for "
+        "a flat dict of numbers",
+    )
+
+
+def _check_attribute(module: LightningModule, name: str, metric: Any, attribute: str | None) -> None:
+    """A metric object has to be an attribute of the module, so that checkpoints and devices reach it."""
+    if attribute is not None:
+        return
+    if module._metric_attributes is None:
+        module._metric_attributes = {id(m): n for n, m in module.named_modules() if _is_metric(m)}
+        if not module._metric_attributes:
+            raise errors.misconfiguration(
+                f"self.log({name!r}, value)",
+                "a torchmetrics object that is an attribute of the module: Could not find the `LightningModule` attribute "
+                "for the `torchmetrics.Metric` logged",
+                metric,
+                "You can fix this by setting an attribute for the metric in your `LightningModule`",
+            )
+    if id(metric) not in module._metric_attributes:
+        raise errors.misconfiguration(
+            f"self.log({name!r}, value)",
+            "a torchmetrics object that is an attribute of the module: Could not find the `LightningModule` attribute "
+            "for the `torchmetrics.Metric` logged",
+            metric,
+            "You can fix this by calling `self.log(..., metric_attribute=...)` with the name of the attribute, one of "
+            f"{sorted(module._metric_attributes.values())}",
+        )

@@ -1,0 +1,161 @@
+"""One logged quantity: its names, its options, and where its values accumulate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from fulmen._core import MetricStore
+
+
+class Entry:
+    """What a hook logs under one name for one loader.
+
+    Args:
+        name: as the user gave it.
+        loader: index of the loader, None where there is one only, or no batch at all.
+        suffix: whether the index becomes part of the names.
+        step: whether single values count.
+        epoch: whether reduced values count.
+        prog_bar: whether the bar shows it.
+        logger: whether loggers get it.
+        weighted: whether the batch size is needed.
+    """
+
+    def __init__(
+        self, name: str, loader: int | None, suffix: bool, step: bool, epoch: bool, prog_bar: bool, logger: bool, weighted: bool
+    ) -> None:
+        end = f"/dataloader_idx_{loader}" if suffix and loader is not None else ""
+        both = step and epoch
+        self.loader = loader
+        self.base_name = name + end
+        self.step_name = f"{name}_step{end}" if both else self.base_name
+        self.epoch_name = f"{name}_epoch{end}" if both else self.base_name
+        self.step, self.epoch, self.both = step, epoch, both
+        self.prog_bar, self.logger, self.weighted = prog_bar, logger, weighted
+
+    def update(self, value: Any, weight: float) -> None:
+        """Takes a value in."""
+        raise NotImplementedError  # subclasses say where to
+
+    def last(self) -> float | Tensor | None:
+        """The last value."""
+        raise NotImplementedError
+
+    def compute(self) -> float | Tensor | None:
+        """The values reduced to one."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """A new epoch begins."""
+        raise NotImplementedError
+
+    def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:
+        """A value as users see it: a 0-dim tensor."""
+        return value.detach() if isinstance(value, Tensor) else torch.tensor(value, device=device)
+
+
+class NumberEntry(Entry):
+    """Numbers and tensors on the CPU: read at the call, accumulated in Rust."""
+
+    def __init__(self, store: MetricStore, reduction: str, double: bool, **names: Any) -> None:
+        super().__init__(**names)
+        self._store = store
+        self._number = store.add(reduction, double)
+        self._dtype = torch.float64 if double else torch.float32
+
+    def update(self, value: Any, weight: float) -> None:  # noqa: D102
+        self._store.update(self._number, value, weight)
+
+    def last(self) -> float | None:  # noqa: D102
+        return self._store.last(self._number)
+
+    def compute(self) -> float | None:  # noqa: D102
+        return self._store.compute(self._number)
+
+    def reset(self) -> None:  # noqa: D102
+        self._store.reset(self._number)
+
+    def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
+        return torch.tensor(value, dtype=self._dtype, device=device)
+
+
+class TensorEntry(Entry):
+    """Tensors on another device, or with their graph: accumulated there, so that nobody waits for the device."""
+
+    def __init__(self, reduction: str, graph: bool, **names: Any) -> None:
+        super().__init__(**names)
+        self._reduction, self._graph = reduction, graph
+        self.reset()
+
+    def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
+        if not value.is_floating_point():
+            value = value.to(torch.get_default_dtype())
+        elif value.dtype in (torch.float16, torch.bfloat16):
+            value = value.float()
+        # the user may change the tensor in place after logging it
+        own = value.clone().squeeze()
+        self._last = own if self._graph else own.detach()
+        own = own.detach()
+        if self._reduction == "mean":
+            self._value = own * weight if self._value is None else self._value + own * weight
+            self._weight += weight
+        elif self._value is None:
+            self._value = own
+        elif self._reduction == "sum":
+            self._value = self._value + own
+        else:
+            self._value = (torch.minimum if self._reduction == "min" else torch.maximum)(self._value, own)
+
+    def last(self) -> Tensor | None:  # noqa: D102
+        return self._last
+
+    def compute(self) -> Tensor | None:  # noqa: D102
+        if self._value is None or self._reduction != "mean":
+            return self._value
+        return self._value / self._weight
+
+    def reset(self) -> None:  # noqa: D102
+        self._value: Tensor | None = None
+        self._last: Tensor | None = None
+        self._weight = 0.0
+
+
+class MetricEntry(Entry):
+    """A torchmetrics object: it accumulates by itself."""
+
+    def __init__(self, metric: Any, **names: Any) -> None:
+        super().__init__(**names)
+        self.metric = metric
+        self._seen = False
+        self._last: Tensor | None = None
+        self._computed: Tensor | None = None
+
+    def update(self, value: Any, weight: float) -> None:  # noqa: D102
+        self.metric = value
+        # read now: the module may call the object again in this step
+        self._last = value._forward_cache
+        self._seen = True
+        self._computed = None
+
+    def last(self) -> Tensor | None:  # noqa: D102
+        return self._last
+
+    def compute(self) -> Tensor | None:  # noqa: D102
+        if self._seen and self._computed is None:
+            self._computed = self.metric.compute()
+        return self._computed
+
+    def reset(self) -> None:  # noqa: D102
+        self._seen = False
+        self._last = self._computed = None
+
+    def end_epoch(self) -> None:
+        """The epoch's value is known and sent: the object starts anew."""
+        if self._seen:
+            self.compute()
+            self.metric.reset()
+            self._seen = False
