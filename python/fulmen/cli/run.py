@@ -86,7 +86,6 @@ def _execute(script: str) -> None:
     module = ModuleType("__main__")
     file_name = os.path.abspath(script)
     module.__dict__.update(__file__=file_name, __builtins__=__builtins__, __cached__=None)
-    module.__dict__.pop("__doc__")
     sys.modules["__main__"] = module
     code = compile(source, file_name, "exec", dont_inherit=True)
     exec(code, module.__dict__)

@@ -144,13 +144,14 @@ NAMES: Final[dict[str, dict[str, str]]] = {
     "pytorch.trainer.connectors.logger_connector.result": {
         "_OUT_DICT": f"{_STAND_INS}:OUT_DICT",
         "_ResultCollection": "fulmen.trainer.logging:Ledger",
-        "_ResultMetric": "fulmen.trainer.logging:Slot",
+        "_ResultMetric": "fulmen.trainer.logging_entry:Entry",
     },
     "pytorch.trainer.connectors.signal_connector": {"_SignalConnector": "fulmen.trainer.signals:Signals"},
     "pytorch.utilities.apply_func": {
         "apply_to_collection": "fulmen.utilities.nested:apply_to_collection",
         "move_data_to_device": "fulmen.utilities.move_data:move_data_to_device",
     },
+    "pytorch.utilities.parsing": {"get_init_args": f"{_STAND_INS}:get_init_args"},
     "pytorch.utilities.cloud_io": {"load": "fulmen.utilities.files:load_file"},
 }
 """Module path → name → "module:attribute" where it lives in fulmen ("=text": a constant). They go before the names that

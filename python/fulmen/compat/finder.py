@@ -50,7 +50,8 @@ class AliasModule(ModuleType):
 
     def _submodule(self, name: str, otherwise: Any) -> Any:
         """The alias of a submodule, which in Lightning is there without an import of its own; else `otherwise`."""
-        if name.startswith("__") or (isinstance(otherwise, ModuleType) and not otherwise.__name__.startswith("fulmen.")):
+        foreign = isinstance(otherwise, ModuleType) and not otherwise.__name__.startswith("fulmen.")
+        if foreign or name.startswith("__"):
             return otherwise
         try:
             return importlib.import_module(f"{self.__name__}.{name}")

@@ -5,10 +5,12 @@ Reached through the table of `fulmen.compat.aliases` only.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import IO, TYPE_CHECKING, Any, Union
 
 import torch
@@ -104,6 +106,26 @@ def load_from_checkpoint(
         **options,
         **kwargs,
     )
+
+
+def get_init_args(frame: FrameType) -> tuple[Any | None, dict[str, Any]]:
+    """The object that a constructor is building, and the arguments that it was given.
+
+    Args:
+        frame: the constructor's frame; it must mention ``super()`` or ``__class__``, by which its class is known.
+
+    Returns:
+        (None, {}) for any other frame.
+    """
+    values = frame.f_locals
+    owner = values.get("__class__")
+    if owner is None:
+        return None, {}
+    own, *parameters = inspect.signature(owner.__init__).parameters.values()
+    arguments = {p.name: values[p.name] for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    for extra in (p.name for p in parameters if p.kind is p.VAR_KEYWORD):
+        arguments.update(values[extra])
+    return values[own.name], arguments
 
 
 def atomic_save(checkpoint: dict[str, Any], filepath: str | Path) -> None:
