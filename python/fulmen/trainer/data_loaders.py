@@ -128,8 +128,6 @@ def load(trainer: Trainer, stage: RunningStage) -> Loaders:
     given = trainer._sources.get(kind)
     trainer.strategy.barrier(f"{kind}_dataloader()")
     combined = given if isinstance(given, CombinedLoader) else CombinedLoader(given, _default_mode(stage))
-    if stage is not RunningStage.TRAINING:
-        check_mode(combined, stage)
     fitting = trainer.state.fn in (None, TrainerFn.FITTING)
     if trainer.overfit_batches > 0 and fitting:
         _turn_shuffling_off(combined, kind)
@@ -150,6 +148,8 @@ def load(trainer: Trainer, stage: RunningStage) -> Loaders:
     loaders = Loaders(trainer, stage, combined, limits)
     if stage is RunningStage.TRAINING:
         _warn_rare_logging(trainer, loaders.num_batches)
+    else:
+        check_mode(combined, stage)
     return loaders
 
 

@@ -127,7 +127,7 @@ class PredictionLoop(EvaluationLoop):
         self._kept = [[] for _ in range(loaders)]
         self.epoch_batch_indices = [[] for _ in range(loaders)]
         self.current_batch_indices = []
-        self._recorders = data.batch_index_recorders(self._loaders)
+        self._recorders = data.batch_index_recorders(self._loaders, warn=bool(writers))
 
     def _note_indices(self, batch_idx: int, dataloader_idx: int) -> None:
         recorder = self._recorders[dataloader_idx] if dataloader_idx < len(self._recorders) else None
@@ -247,7 +247,11 @@ class FitLoop:
         trainer = self.trainer
         every, epoch = trainer.reload_dataloaders_every_n_epochs, trainer.current_epoch
         if self._loaders is None or (every and epoch - self._loaded_epoch >= every):
+            reload = self._loaders is not None
             self._loaders = data.load(trainer, RunningStage.TRAINING)
+            if reload and self._loaders.num_batches != 0:
+                # the pass that Lightning starts here and drops draws from the generators: so does this one
+                self._loaders.feed()
             self._loaded_epoch = epoch
             self._feed = None
             data.check_mode(self._loaders.combined, RunningStage.TRAINING)

@@ -101,6 +101,15 @@ def test_sequential_without_length():
     assert taken(f) == [(0, 0, 0, False), (1, 1, 0, False), (0, 0, 1, True)]
 
 
+@pytest.mark.parametrize("kind", [Sized, Noting])
+@pytest.mark.parametrize("mode", ["min_size", "max_size", "max_size_cycle", "sequential"])
+def test_each_loader_starts_once(kind, mode):
+    log = []
+    f = feed([kind(2, log), kind(2, log)], mode)
+    assert len(list(f)) == (4 if mode == "sequential" else 2)
+    assert log.count("iter") == (3 if mode == "max_size_cycle" and kind is Noting else 2)  # the first one starts again
+
+
 def test_several_at_once():
     f = feed({"a": Sized(1), "b": Sized(2)}, "max_size")
     assert taken(f) == [({"a": 0, "b": 0}, 0, 0, False), ({"a": None, "b": 1}, 1, 0, True)]
