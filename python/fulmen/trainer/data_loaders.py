@@ -177,7 +177,7 @@ def _default_mode(stage: RunningStage) -> Any:
 def check_mode(combined: CombinedLoader | None, stage: RunningStage) -> None:
     """Refuse a `CombinedLoader` in a mode that a stage cannot use.
 
-    The training loop asks this after it has taken the loaders, so that their number of batches can be read all the same.
+    The training loop asks it after taking the loaders, so that their number of batches can be read all the same.
     """
     if combined is None:
         return
