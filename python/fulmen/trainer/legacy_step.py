@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from fulmen import errors
 from fulmen.trainer.hook_table import call_module, calls, fire
 from fulmen.trainer.step import CLOSES, OPENS, Step, split_output
 from fulmen.utilities.rank_zero import rank_zero_deprecation
@@ -33,7 +34,17 @@ def takes_optimizer_idx(module: LightningModule) -> bool:
 
 
 def make_step(trainer: Trainer) -> Step:
-    """The step for an epoch: every batch once for each optimizer."""
+    """The step for an epoch: every batch once for each optimizer.
+
+    Raises:
+        RuntimeError: there is only one optimizer, so that nothing is to be told apart.
+    """
+    if len(trainer.optimizers) < 2:
+        raise errors.runtime_error(
+            f"`{type(trainer.lightning_module).__name__}.training_step` has an argument `{_ARGUMENT}`, but "
+            f"`configure_optimizers` returned {len(trainer.optimizers)} optimizer",
+            f"Remove the `{_ARGUMENT}` argument from `training_step`",
+        )
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
     before_zero_grad = calls(trainer, "on_before_zero_grad")
     names = inspect.signature(module.training_step).parameters

@@ -48,11 +48,11 @@ def make_step(trainer: Trainer) -> Step:
     module = trainer.lightning_module
     if not module.automatic_optimization:
         return _manual(trainer)
-    if len(trainer.optimizers) > 1:
-        from fulmen.trainer import legacy_step
+    from fulmen.trainer import legacy_step
 
-        if legacy_step.takes_optimizer_idx(module):
-            return legacy_step.make_step(trainer)
+    if legacy_step.takes_optimizer_idx(module):
+        return legacy_step.make_step(trainer)
+    if len(trainer.optimizers) > 1:
         raise several_optimizers_error(len(trainer.optimizers))
     if direct_form_possible(trainer):
         return _direct(trainer)

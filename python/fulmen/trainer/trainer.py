@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
 from fulmen._core import Schedule
-from fulmen.core.compiled import to_uncompiled
+from fulmen.core.compiled import unwrap
 from fulmen.core.datamodule import LightningDataModule
 from fulmen.core.module import LightningModule
 from fulmen.profilers.base import PassThroughProfiler
@@ -170,7 +170,6 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         self.profiler = config.profiler or PassThroughProfiler()
 
         self._hook: str | None = None
-        self._compiled: Any = None
         self._torn_down = True
         self._ckpt_path: Any = None
         self.datamodule: LightningDataModule | None = None
@@ -239,6 +238,8 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         if isinstance(train_dataloaders, LightningDataModule):
             datamodule, train_dataloaders = train_dataloaders, None
         self.should_stop = False
+        if ckpt_path is None:
+            ckpt_path = self._config.resume_from_checkpoint
         self._guard_sources(module, datamodule, train=train_dataloaders, val=val_dataloaders)
         return run.execute(  # type: ignore[no-any-return]
             self,
@@ -344,12 +345,11 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
             loop._forget()
 
     def _take_module(self, model: Any) -> LightningModule:
-        module = to_uncompiled(model)
+        module = unwrap(model)
         if not isinstance(module, LightningModule):
             raise errors.type_error(
                 "model", "a `LightningModule` (or one compiled by torch.compile)", model, "Subclass `fulmen.LightningModule`"
             )
-        self._compiled = model if model is not module else None
         self.strategy._lightning_module = module
         module.trainer = self
         return module

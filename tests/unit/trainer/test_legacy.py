@@ -153,3 +153,25 @@ def test_several_optimizers_without_optimizer_idx_are_refused():
 
     with pytest.raises(RuntimeError, match="multiple optimizers"):
         trainer().fit(NoIndex(), loader())
+
+
+def test_resume_from_checkpoint_is_taken_by_fit(tmp_path):
+    first = trainer(max_epochs=1)
+    first.fit(Net(), loader())
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.warns(LightningDeprecationWarning, match="ckpt_path"):
+        second = trainer(resume_from_checkpoint=tmp_path / "a.ckpt")
+    second.fit(Net(), loader())
+    assert (second.global_step, second.current_epoch) == (6, 2)
+    third = trainer(max_epochs=1)
+    third.fit(Net(), loader())
+    assert third.global_step == 3
+
+
+def test_optimizer_idx_with_one_optimizer_is_refused():
+    class One(Two):
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    with pytest.raises(RuntimeError, match="Remove the `optimizer_idx` argument"):
+        trainer().fit(One(), loader())
