@@ -13,8 +13,8 @@ class DeviceDtypeMixin(nn.Module):
 
     __jit_unused_properties__: list[str] = ["device", "dtype"]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._dtype: str | torch.dtype = torch.get_default_dtype()
         # a module built within `torch.device(...)` is there from the start
         self._device = torch.get_default_device()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,16 +67,23 @@ class ExportMixin:
             torch.jit.save(module, str(file_path))
         return module
 
-    def to_tensorrt(self, *args: Any, **kwargs: Any) -> Any:
-        """Not available."""
+    def to_tensorrt(
+        self,
+        file_path: Any = None,
+        input_sample: Any | None = None,
+        ir: str = "default",
+        output_format: str = "exported_program",
+        retrace: bool = False,
+        default_device: Any = "cuda",
+        **compile_kwargs: Any,
+    ) -> Any:
+        """Not available yet; the signature is that of Lightning's method."""
         from fulmen.errors import NotYet
 
         raise NotYet("LightningModule.to_tensorrt", "Export with `to_onnx` and build the engine from that file.")
 
-    from contextlib import contextmanager
-
     @contextmanager
-    def _scripting(self) -> Any:
+    def _scripting(self) -> Generator[None]:
         trainer, self._trainer = self._trainer, None
         try:
             yield

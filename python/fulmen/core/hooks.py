@@ -160,8 +160,8 @@ class ModelHooks:
 class DataHooks:
     """Where data comes from, and how it gets to the device."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         #: call ``prepare_data`` once on every node, or once at all
         self.prepare_data_per_node: bool = True
         self.allow_zero_length_dataloader_with_multiple_devices: bool = False

@@ -167,6 +167,11 @@ class LimitProperties:
             return None
         return batches(self._schedule.val_check_batch)
 
+    @val_check_batch.setter
+    def val_check_batch(self: Trainer, value: int) -> None:
+        self._schedule.set_val_check_interval(value)
+        self._schedule.set_data(self._schedule.train_batches, self.enable_validation)
+
     @property
     def enable_validation(self: Trainer) -> bool:
         """Does fit validate?"""

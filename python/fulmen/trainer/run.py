@@ -88,7 +88,7 @@ def prepare(
     """Everything before the first batch."""
     strategy, fn = trainer.strategy, trainer.state.fn
     assert fn is not None
-    strategy.connect(trainer._compiled or module)
+    strategy.connect(module)
     callback_setup.attach_module_callbacks(trainer)
     legacy.adapt(trainer, module)
     trainer._ledger.reset_metrics()

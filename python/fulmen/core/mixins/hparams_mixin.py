@@ -52,9 +52,13 @@ class HyperparametersMixin:
         assert frame is not None
         found, name = collect_arguments(self, frame, args, ignore)
         self._set_hparams(found, name)
-        for key in [ignore] if isinstance(ignore, str) else list(ignore or []):
-            self._hparams.pop(key, None)
+        self.remove_ignored_hparams([ignore] if isinstance(ignore, str) else list(ignore or []))
         self._hparams_initial = copy.deepcopy(self._hparams)
+
+    def remove_ignored_hparams(self, ignore_list: list[str]) -> None:
+        """Drops what a base class may have saved under these names."""
+        for key in ignore_list:
+            self._hparams.pop(key, None)
 
     def _set_hparams(self, hp: Any, name: str | None = None) -> None:
         hp = self._to_hparams_dict(hp)
