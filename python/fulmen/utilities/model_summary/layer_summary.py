@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import nn
@@ -33,13 +34,13 @@ class LayerSummary:
         self._hook_handle = (
             None
             if isinstance(module, torch.jit.ScriptModule)
-            else module.register_forward_hook(self._record, with_kwargs=True)
+            else module.register_forward_hook(_recorder(ref(self)), with_kwargs=True)
         )
 
     def __del__(self) -> None:
         self.detach_hook()
 
-    def _record(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         self.detach_hook()
         inputs = (*args, *kwargs.values())
         self._in_size = parse_batch_shape(inputs[0] if len(inputs) == 1 else inputs)
@@ -75,6 +76,17 @@ class LayerSummary:
     def training(self) -> bool:
         """Whether it is in train mode."""
         return self._module.training
+
+
+def _recorder(summary: ref[LayerSummary]) -> Callable[..., None]:
+    """A hook that tells the summary about a forward pass, without keeping the summary alive."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        layer = summary()
+        if layer is not None:
+            layer._record(args, kwargs, output)
+
+    return hook
 
 
 def parse_batch_shape(batch: Any) -> str | list[Any]:
