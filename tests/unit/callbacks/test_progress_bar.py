@@ -57,13 +57,15 @@ def test_total_train_batches() -> None:
 
 
 def test_total_val_batches() -> None:
-    bar, trainer = set_up()
-    checks = [True]
-    trainer.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace(_should_check_val_epoch=lambda: checks[0]))
+    bar, trainer = set_up(enable_validation=True, check_val_every_n_epoch=2, current_epoch=1)
     assert bar.total_val_batches == 10
     trainer.num_val_batches = 3
     assert bar.total_val_batches == 3
-    checks[0] = False
+    trainer.current_epoch = 2
+    assert bar.total_val_batches == 0
+    trainer.check_val_every_n_epoch = None
+    assert bar.total_val_batches == 3
+    trainer.enable_validation = False
     assert bar.total_val_batches == 0
 
 

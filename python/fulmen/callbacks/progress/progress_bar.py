@@ -82,7 +82,8 @@ class ProgressBar(Callback):
     def total_val_batches(self) -> int | float:
         """Batches of one validation, all loaders together; 0 in an epoch without validation."""
         trainer = self.trainer
-        if not trainer.fit_loop.epoch_loop._should_check_val_epoch():
+        every = trainer.check_val_every_n_epoch
+        if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
             return 0
         batches: Any = trainer.num_val_batches
         return sum(batches) if isinstance(batches, list) else batches
