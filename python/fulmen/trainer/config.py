@@ -13,7 +13,7 @@ from typing import Any
 
 from fulmen import errors
 from fulmen.trainer import config_values as values
-from fulmen.trainer.config_modes import apply_barebones, apply_fast_dev_run
+from fulmen.trainer.config_modes import announce_edge_values, apply_barebones, apply_fast_dev_run
 from fulmen.utilities.rank_zero import rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
 
@@ -79,6 +79,9 @@ class Config:
     max_epochs_missing: bool = False
     """Whether ``max_epochs`` is the default of 1000 because nothing was said about the end of a run."""
 
+    max_epochs_open: bool = False
+    """Whether ``max_epochs`` was not given and no training has begun: until then `Trainer.max_epochs` is None."""
+
     @classmethod
     def from_arguments(cls, **given: Any) -> Config:
         """Checks what `Trainer` was given.
@@ -91,6 +94,7 @@ class Config:
             NotYet: a profiler or a model registry.
         """
         given = dict(given)
+        announce_edge_values(given)
         given["barebones"] = values.flag("barebones", given["barebones"])
         if given["barebones"]:
             apply_barebones(given)
@@ -107,6 +111,7 @@ class Config:
 
     def warn_at_fit(self) -> None:
         """Says what a training will do that the user may not have meant. Called when one starts."""
+        self.max_epochs_open = False
         if self.max_epochs_missing:
             rank_zero_warn(
                 f"`max_epochs` was not set. Setting it to {DEFAULT_MAX_EPOCHS} epochs. To train without an epoch "
@@ -138,7 +143,7 @@ def _check_lengths(given: dict[str, Any]) -> None:
         given["max_time"] = values.duration("max_time", given["max_time"])
     if given["min_steps"] is not None and given["min_epochs"] is None:
         given["min_epochs"] = 1
-    given["max_epochs_missing"] = False
+    given["max_epochs_missing"], given["max_epochs_open"] = False, given["max_epochs"] is None
     if given["max_epochs"] is None:
         limited = given["max_steps"] != -1 or given["max_time"] is not None or _has_timer(given["callbacks"])
         given["max_epochs"] = -1 if limited else DEFAULT_MAX_EPOCHS
@@ -189,10 +194,10 @@ def _check_validation(given: dict[str, Any]) -> None:
     if every is None and isinstance(batches, float) and interval is not None:
         raise errors.misconfiguration(
             "Trainer(val_check_interval)",
-            "an integer or a time, since `check_val_every_n_epoch=None` counts batches across epochs: "
-            "`val_check_interval` should be an integer",
+            "a number of batches or a time, since batches are counted across epochs",
             interval,
-            "Pass the number of batches, or set `check_val_every_n_epoch`",
+            "`val_check_interval` should be an integer or a time-based duration (str 'DD:HH:MM:SS', datetime.timedelta, "
+            "or dict kwargs for timedelta) when `check_val_every_n_epoch=None`. Or set `check_val_every_n_epoch`",
         )
     given["val_check_interval"], given["val_check_seconds"] = batches, seconds
     sanity = given["num_sanity_val_steps"]

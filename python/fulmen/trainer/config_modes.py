@@ -73,9 +73,34 @@ def apply_fast_dev_run(given: dict[str, Any]) -> None:
         "max_steps",
     ):
         given[name] = batches
-    given.update(max_epochs=1, max_epochs_missing=False, num_sanity_val_steps=0)
+    given.update(max_epochs=1, max_epochs_missing=False, max_epochs_open=False, num_sanity_val_steps=0)
     given.update(val_check_interval=1.0, val_check_seconds=None, check_val_every_n_epoch=1)
     rank_zero_info(
         f"Running in `fast_dev_run` mode: will run the requested loop using {batches} batch(es). "
         "Logging and checkpointing is suppressed."
     )
+
+
+_EDGES = {
+    # argument → (what 1 means, what 1.0 means)
+    "limit_train_batches": ("1 batch per epoch will be used", "100% of the batches per epoch will be used"),
+    "limit_val_batches": ("1 batch will be used", "100% of the batches will be used"),
+    "limit_test_batches": ("1 batch will be used", "100% of the batches will be used"),
+    "limit_predict_batches": ("1 batch will be used", "100% of the batches will be used"),
+    "overfit_batches": ("1 batch will be used", "100% of the batches will be used"),
+    "val_check_interval": (
+        "validation will run after every batch",
+        "validation will run at the end of the training epoch",
+    ),
+}
+
+
+def announce_edge_values(given: dict[str, Any]) -> None:
+    """Says what 1 or 1.0 means, the two values that are easily taken for each other; and that anomaly detection is on."""
+    for name, (one, whole) in _EDGES.items():
+        value = given[name]
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 1:
+            meaning = one if isinstance(value, int) else whole
+            rank_zero_info(f"`Trainer({name}={value})` was configured so {meaning}.")
+    if given["detect_anomaly"] is True and not given["barebones"]:
+        rank_zero_info("`Trainer(detect_anomaly=True)` slows training down a lot: use it to find a mistake only.")

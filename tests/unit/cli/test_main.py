@@ -57,7 +57,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["exit"]:
         sys.exit(7)
     if sys.argv[1:] == ["child"]:
-        code = "import sys; print([p for p in sys.path if 'child' in p])\nimport lightning as L; print(L.Trainer.__module__)"
+        paths = "print([p for p in sys.path if 'child' in p])"
+        code = f"import sys; {paths}; import lightning; print(lightning.Trainer.__module__)"
         sys.exit(subprocess.run([sys.executable, "-c", code]).returncode)
     if sys.argv[1:] == ["quiet child"]:
         code = "import sys; print('torch' in sys.modules, 'fulmen' in sys.modules)"

@@ -154,6 +154,39 @@ def test_the_end_of_a_run():
     assert config(min_steps=3, min_epochs=2).min_epochs == 2
 
 
+def test_max_epochs_is_open_until_a_training_begins(tmp_path):
+    trainer = fulmen.Trainer(max_steps=3, logger=False, enable_checkpointing=False)
+    assert trainer.max_epochs is None
+    trainer.fit_loop.max_epochs = 2
+    assert trainer.max_epochs == 2
+    open_limit = config()
+    assert open_limit.max_epochs_open and not config(max_epochs=3).max_epochs_open
+    with pytest.warns(UserWarning):
+        open_limit.warn_at_fit()
+    assert not open_limit.max_epochs_open
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("limit_train_batches", 1, "1 batch per epoch"),
+        ("limit_train_batches", 1.0, "100% of the batches per epoch"),
+        ("limit_val_batches", 1, "1 batch will be used"),
+        ("overfit_batches", 1.0, "100% of the batches will be used"),
+        ("val_check_interval", 1, "after every batch"),
+        ("val_check_interval", 1.0, "at the end of the training epoch"),
+        ("detect_anomaly", True, "slows"),
+        ("limit_train_batches", 2, ""),
+        ("limit_train_batches", None, ""),
+        ("val_check_interval", 0.5, ""),
+    ],
+)
+def test_what_one_means_is_logged(caplog, name, value, text):
+    with caplog.at_level(logging.INFO):
+        config(**{name: value})
+    assert (text in caplog.text and f"{name}={value}" in caplog.text) if text else not caplog.text
+
+
 def test_the_missing_limit_is_told_when_a_training_starts():
     with pytest.warns(UserWarning, match="`max_epochs` was not set"):
         config().warn_at_fit()
