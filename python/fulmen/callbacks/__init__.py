@@ -13,3 +13,21 @@ from fulmen.callbacks.prediction_writer import BasePredictionWriter
 from fulmen.callbacks.progress import ProgressBar, RichProgressBar, TQDMProgressBar
 from fulmen.callbacks.rich_model_summary import RichModelSummary
 from fulmen.callbacks.timer import Timer
+
+__all__ = [
+    "BasePredictionWriter",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "GradientAccumulationScheduler",
+    "LambdaCallback",
+    "LearningRateMonitor",
+    "ModelCheckpoint",
+    "ModelSummary",
+    "OnExceptionCheckpoint",
+    "ProgressBar",
+    "RichModelSummary",
+    "RichProgressBar",
+    "TQDMProgressBar",
+    "Timer",
+]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    import fulmen as L
+
+__all__ = ["Callback"]
 
 
 class Callback:
@@ -27,113 +35,147 @@ class Callback:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what :meth:`state_dict` gave."""
 
-    def setup(self, trainer, pl_module, stage) -> None:
-        """Hook."""
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """An entry point begins: ``stage`` is "fit", "validate", "test" or "predict"."""
 
-    def teardown(self, trainer, pl_module, stage) -> None:
-        """Hook."""
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """The counterpart of :meth:`setup`."""
 
-    def on_fit_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fit begins."""
 
-    def on_fit_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Fit ends."""
 
-    def on_sanity_check_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_sanity_check_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The sanity check begins."""
 
-    def on_sanity_check_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_sanity_check_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The sanity check ends."""
 
-    def on_train_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Training begins."""
 
-    def on_train_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Training ends."""
 
-    def on_train_epoch_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A training epoch begins."""
 
-    def on_train_epoch_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A training epoch ends."""
 
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        """Hook."""
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """A training batch begins."""
 
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        """Hook."""
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A training batch ends."""
 
-    def on_before_backward(self, trainer, pl_module, loss) -> None:
-        """Hook."""
+    def on_before_backward(self, trainer: L.Trainer, pl_module: L.LightningModule, loss: Tensor) -> None:
+        """``loss`` is about to be differentiated."""
 
-    def on_after_backward(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The gradients of this batch were added."""
 
-    def on_before_optimizer_step(self, trainer, pl_module, optimizer) -> None:
-        """Hook."""
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """The window's gradients are complete, and not clipped."""
 
-    def on_before_zero_grad(self, trainer, pl_module, optimizer) -> None:
-        """Hook."""
+    def on_before_zero_grad(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Optimizer) -> None:
+        """The gradients of the last window are about to be zeroed."""
 
-    def on_validation_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation begins."""
 
-    def on_validation_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Validation ends."""
 
-    def on_validation_epoch_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A validation epoch begins."""
 
-    def on_validation_epoch_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A validation epoch ends."""
 
-    def on_validation_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_validation_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A validation batch begins."""
 
-    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_validation_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A validation batch ends."""
 
-    def on_test_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Test begins."""
 
-    def on_test_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Test ends."""
 
-    def on_test_epoch_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_test_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A test epoch begins."""
 
-    def on_test_epoch_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A test epoch ends."""
 
-    def on_test_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_test_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A test batch begins."""
 
-    def on_test_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_test_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A test batch ends."""
 
-    def on_predict_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prediction begins."""
 
-    def on_predict_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prediction ends."""
 
-    def on_predict_epoch_start(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_predict_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A prediction epoch begins."""
 
-    def on_predict_epoch_end(self, trainer, pl_module) -> None:
-        """Hook."""
+    def on_predict_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A prediction epoch ends."""
 
-    def on_predict_batch_start(self, trainer, pl_module, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A prediction batch begins."""
 
-    def on_predict_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx: int = 0) -> None:
-        """Hook."""
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A prediction batch ends."""
 
-    def on_exception(self, trainer, pl_module, exception) -> None:
-        """Hook."""
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The run ends by this exception."""
 
-    def on_save_checkpoint(self, trainer, pl_module, checkpoint) -> None:
-        """Hook."""
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds to a checkpoint that is about to be written."""
 
-    def on_load_checkpoint(self, trainer, pl_module, checkpoint) -> None:
-        """Hook."""
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Looks at a checkpoint that is being restored."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-class class_only(classmethod):  # noqa: N801 - used as a decorator
+class class_only(classmethod):
     """As ``classmethod``, but calling it on an instance raises.
 
     Looking it up on an instance stays possible, since scripting and ``inspect`` walk over all attributes.

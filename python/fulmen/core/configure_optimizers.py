@@ -129,9 +129,9 @@ def _automatic_dict(entry: dict[str, Any], monitor: str | None) -> LRSchedulerCo
         if monitor is None:
             raise errors.misconfiguration(
                 "configure_optimizers: 'monitor'",
-                "the name of a logged value: ReduceLROnPlateau needs the key \"monitor\"",
+                'the name of a logged value: ReduceLROnPlateau needs the key "monitor"',
                 errors.Words("none"),
-                'The lr scheduler dict must include a monitor when a `ReduceLROnPlateau` scheduler is used. For example: '
+                "The lr scheduler dict must include a monitor when a `ReduceLROnPlateau` scheduler is used. For example: "
                 '{"scheduler": scheduler, "monitor": "val_loss"}',
             )
     if isinstance(scheduler, OneCycleLR) and entry.get("interval", "epoch") == "epoch":

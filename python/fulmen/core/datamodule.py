@@ -40,9 +40,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
 
         def loader(dataset: Any, shuffle: bool = False) -> Any:
             shuffle = shuffle and not isinstance(dataset, IterableDataset)
-            return DataLoader(
-                dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True
-            )
+            return DataLoader(dataset, batch_size=batch_size, shuffle=shuffle, num_workers=num_workers, pin_memory=True)
 
         def loaders(data: Any, shuffle: bool = False) -> Any:
             if isinstance(data, dict):

@@ -16,7 +16,7 @@ class ExportMixin:
     """Part of `LightningModule`."""
 
     @torch.no_grad()
-    def to_onnx(self, file_path: Any = None, input_sample: Any | None = None, **kwargs: Any) -> Any:
+    def to_onnx(self: Any, file_path: Any = None, input_sample: Any | None = None, **kwargs: Any) -> Any:
         """Exports to ONNX: to a file, a file object, or with ``dynamo=True`` as a returned program."""
         mode = self.training
         if input_sample is None:
@@ -34,21 +34,27 @@ class ExportMixin:
         self.train(mode)
         return program
 
-    def _on_before_batch_transfer(self, batch: Any, dataloader_idx: int = 0) -> Any:
+    def _on_before_batch_transfer(self: Any, batch: Any, dataloader_idx: int = 0) -> Any:
         return self.on_before_batch_transfer(batch, dataloader_idx)
 
     def _apply_batch_transfer_handler(
-        self, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
+        self: Any, batch: Any, device: torch.device | None = None, dataloader_idx: int = 0
     ) -> Any:
         batch = self.transfer_batch_to_device(batch, device or self.device, dataloader_idx)
         return self.on_after_batch_transfer(batch, dataloader_idx)
 
     @torch.no_grad()
     def to_torchscript(
-        self, file_path: Any = None, method: str | None = "script", example_inputs: Any | None = None, **kwargs: Any
+        self: Any,
+        file_path: Any = None,
+        method: str | None = "script",
+        example_inputs: Any | None = None,
+        **kwargs: Any,
     ) -> Any:
         """Compiles to TorchScript by "script" or "trace"; writes it to ``file_path`` if given."""
-        rank_zero_deprecation("`LightningModule.to_torchscript` has been deprecated: TorchScript is deprecated in torch.")
+        rank_zero_deprecation(
+            "`LightningModule.to_torchscript` has been deprecated: TorchScript is deprecated in torch."
+        )
         mode = self.training
         if method == "script":
             with self._scripting():
@@ -56,7 +62,9 @@ class ExportMixin:
         elif method == "trace":
             example_inputs = self.example_input_array if example_inputs is None else example_inputs
             if example_inputs is None:
-                raise ValueError("Choosing method=`trace` requires either `example_inputs` or `model.example_input_array`.")
+                raise ValueError(
+                    "Choosing method=`trace` requires either `example_inputs` or `model.example_input_array`."
+                )
             example_inputs = self._apply_batch_transfer_handler(self._on_before_batch_transfer(example_inputs))
             with self._scripting():
                 module = torch.jit.trace(func=self.eval(), example_inputs=example_inputs, **kwargs)
@@ -68,7 +76,7 @@ class ExportMixin:
         return module
 
     def to_tensorrt(
-        self,
+        self: Any,
         file_path: Any = None,
         input_sample: Any | None = None,
         ir: str = "default",
@@ -83,7 +91,7 @@ class ExportMixin:
         raise NotYet("LightningModule.to_tensorrt", "Export with `to_onnx` and build the engine from that file.")
 
     @contextmanager
-    def _scripting(self) -> Generator[None]:
+    def _scripting(self: Any) -> Generator[None]:
         trainer, self._trainer = self._trainer, None
         try:
             yield

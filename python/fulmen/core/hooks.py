@@ -217,7 +217,9 @@ class DataHooks:
 def _no_loader(name: str) -> Exception:
     from fulmen.utilities.exceptions import MisconfigurationException
 
-    return MisconfigurationException(f"`{name}` must be implemented to be used with the Trainer: return a loader from it.")
+    return MisconfigurationException(
+        f"`{name}` must be implemented to be used with the Trainer: return a loader from it."
+    )
 
 
 class CheckpointHooks:

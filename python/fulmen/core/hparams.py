@@ -36,7 +36,9 @@ def collect_arguments(
     names = [w for w in wanted if isinstance(w, str)]
     unknown = [n for n in names if n not in found or n in ignored]
     if unknown:
-        raise KeyError(f"save_hyperparameters: {unknown} are no arguments of the constructor (or are ignored); it has {sorted(found)}.")
+        raise KeyError(
+            f"save_hyperparameters: {unknown} are no arguments of the constructor (or are ignored); it has {sorted(found)}."
+        )
     found = {k: v for k, v in found.items() if k not in ignored}
     if not wanted:
         return found, "kwargs" if found else None

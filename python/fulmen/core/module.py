@@ -31,7 +31,14 @@ _warned = WarningCache()
 
 
 class LightningModule(
-    OptimizationMixin, ExportMixin, DeviceDtypeMixin, HyperparametersMixin, ModelHooks, DataHooks, CheckpointHooks, nn.Module
+    OptimizationMixin,
+    ExportMixin,
+    DeviceDtypeMixin,
+    HyperparametersMixin,
+    ModelHooks,
+    DataHooks,
+    CheckpointHooks,
+    nn.Module,
 ):
     """Base of all modules that a trainer runs: define the steps and ``configure_optimizers``."""
 

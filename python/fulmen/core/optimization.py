@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class OptimizationMixin:
     """Part of `LightningModule`."""
 
-    def optimizers(self, use_pl_optimizer: bool = True) -> Any:
+    def optimizers(self: Any, use_pl_optimizer: bool = True) -> Any:
         """The optimizers: one, or a list if there are several.
 
         Args:
@@ -29,14 +29,14 @@ class OptimizationMixin:
         found = strategy._lightning_optimizers if use_pl_optimizer else strategy.optimizers
         return found[0] if len(found) == 1 else list(found)
 
-    def lr_schedulers(self) -> None | list[LRSchedulerPLType] | LRSchedulerPLType:
+    def lr_schedulers(self: Any) -> list[LRSchedulerPLType] | LRSchedulerPLType | None:
         """The learning-rate schedulers: None, one, or a list."""
         found = [config.scheduler for config in self.trainer.lr_scheduler_configs]
         if not found:
             return None
         return found[0] if len(found) == 1 else found
 
-    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    def manual_backward(self: Any, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Backward in manual optimization: calls the hooks, and lets precision and strategy take part.
 
         Raises:
@@ -45,18 +45,18 @@ class OptimizationMixin:
         self._require_manual("manual_backward")
         self.trainer.strategy.backward(loss, None, *args, **kwargs)
 
-    def _require_manual(self, name: str) -> None:
+    def _require_manual(self: Any, name: str) -> None:
         if self.automatic_optimization:
             raise MisconfigurationException(
                 f"to use `{name}`, please disable automatic optimization: set `self.automatic_optimization = False` in "
                 f"{type(self).__name__}.__init__"
             )
 
-    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+    def backward(self: Any, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Computes the gradients of ``loss``; override for another way."""
         loss.backward(*args, **kwargs)
 
-    def toggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+    def toggle_optimizer(self: Any, optimizer: Optimizer | LightningOptimizer) -> None:
         """Only this optimizer's parameters need gradients, until :meth:`untoggle_optimizer`."""
         others = self._parameters_outside(optimizer)
         own = {id(p) for group in optimizer.param_groups for p in group["params"]}
@@ -69,21 +69,21 @@ class OptimizationMixin:
                 if parameter in self._param_requires_grad_state:
                     parameter.requires_grad = self._param_requires_grad_state[parameter]
 
-    def untoggle_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> None:
+    def untoggle_optimizer(self: Any, optimizer: Optimizer | LightningOptimizer) -> None:
         """Undoes :meth:`toggle_optimizer`."""
         for parameter in self._parameters_outside(optimizer):
             if parameter in self._param_requires_grad_state:
                 parameter.requires_grad = self._param_requires_grad_state[parameter]
         self._param_requires_grad_state = {}
 
-    def _parameters_outside(self, optimizer: Any) -> list[Tensor]:
+    def _parameters_outside(self: Any, optimizer: Any) -> list[Tensor]:
         chosen = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         return [
             p for o in self.trainer.optimizers if o is not chosen for group in o.param_groups for p in group["params"]
         ]
 
     @contextmanager
-    def toggled_optimizer(self, optimizer: Optimizer | LightningOptimizer) -> Generator[None]:
+    def toggled_optimizer(self: Any, optimizer: Optimizer | LightningOptimizer) -> Generator[None]:
         """:meth:`toggle_optimizer` for the length of a ``with`` block."""
         self.toggle_optimizer(optimizer)
         try:
@@ -92,7 +92,7 @@ class OptimizationMixin:
             self.untoggle_optimizer(optimizer)
 
     def clip_gradients(
-        self,
+        self: Any,
         optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
@@ -110,7 +110,10 @@ class OptimizationMixin:
         from fulmen.utilities.enums import GradClipAlgorithmType
 
         trainer = self.trainer
-        for name, value in (("gradient_clip_val", gradient_clip_val), ("gradient_clip_algorithm", gradient_clip_algorithm)):
+        for name, value in (
+            ("gradient_clip_val", gradient_clip_val),
+            ("gradient_clip_algorithm", gradient_clip_algorithm),
+        ):
             theirs = getattr(trainer, name)
             if value is not None and theirs is not None and value != theirs:
                 raise MisconfigurationException(
@@ -124,7 +127,7 @@ class OptimizationMixin:
         trainer.precision_plugin.clip_gradients(optimizer, value, GradClipAlgorithmType(algorithm))
 
     def configure_gradient_clipping(
-        self,
+        self: Any,
         optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
@@ -132,7 +135,7 @@ class OptimizationMixin:
         """Clips before each optimizer step; override for another way, and call :meth:`clip_gradients` there."""
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+    def lr_scheduler_step(self: Any, scheduler: Any, metric: Any | None) -> None:
         """Steps a scheduler.
 
         Args:
@@ -145,7 +148,7 @@ class OptimizationMixin:
             scheduler.step(metric)
 
     def optimizer_step(
-        self,
+        self: Any,
         epoch: int,
         batch_idx: int,
         optimizer: Optimizer | LightningOptimizer,
@@ -154,6 +157,6 @@ class OptimizationMixin:
         """One optimizer step; override to decide whether and how, but run the closure: forward and backward are in it."""
         optimizer.step(closure=optimizer_closure)  # type: ignore[call-overload]
 
-    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+    def optimizer_zero_grad(self: Any, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Zeroes the gradients before a window's first backward."""
         optimizer.zero_grad()

@@ -62,7 +62,9 @@ class LightningOptimizer:
         if closure is None:
             closure = _do_nothing
         elif not callable(closure):
-            raise MisconfigurationException(f"optimizer.step(closure): expected a callable, received {closure!r}. Pass a function.")
+            raise MisconfigurationException(
+                f"optimizer.step(closure): expected a callable, received {closure!r}. Pass a function."
+            )
         strategy = self._strategy
         assert strategy is not None
         module = strategy.lightning_module

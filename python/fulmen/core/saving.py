@@ -85,7 +85,13 @@ def _arguments(cls: type, checkpoint: dict[str, Any], prefix: str, overrides: di
 
 
 def load_module(
-    cls: type, path: Any, map_location: Any, hparams_file: Any, strict: bool | None, weights_only: bool | None, overrides: dict[str, Any]
+    cls: type,
+    path: Any,
+    map_location: Any,
+    hparams_file: Any,
+    strict: bool | None,
+    weights_only: bool | None,
+    overrides: dict[str, Any],
 ) -> Any:
     """See `LightningModule.load_from_checkpoint`."""
     checkpoint = read_checkpoint(path, map_location, weights_only)
@@ -102,9 +108,13 @@ def load_module(
     keys = module.load_state_dict(checkpoint["state_dict"], strict=strict)
     if not strict:
         if keys.missing_keys:
-            rank_zero_warn(f"Found keys that are in the model state dict but not in the checkpoint: {keys.missing_keys}")
+            rank_zero_warn(
+                f"Found keys that are in the model state dict but not in the checkpoint: {keys.missing_keys}"
+            )
         if keys.unexpected_keys:
-            rank_zero_warn(f"Found keys that are not in the model state dict but in the checkpoint: {keys.unexpected_keys}")
+            rank_zero_warn(
+                f"Found keys that are not in the model state dict but in the checkpoint: {keys.unexpected_keys}"
+            )
     tensors = [v for v in checkpoint["state_dict"].values() if isinstance(v, torch.Tensor)]
     return module.to(tensors[0].device) if tensors else module
 

@@ -188,6 +188,11 @@ class Net(nn.Module):
 class BoringDataModule(LightningDataModule):
     """Four parts of 64 rows of one data set of 256."""
 
+    random_train: Any
+    random_val: Any
+    random_test: Any
+    random_predict: Any
+
     def __init__(self) -> None:
         super().__init__()
         self.random_full = RandomDataset(32, 64 * 4)
@@ -218,6 +223,11 @@ class BoringDataModule(LightningDataModule):
 class BoringDataModuleNoLen(LightningDataModule):
     """Four streams without a length."""
 
+    random_train: Any
+    random_val: Any
+    random_test: Any
+    random_predict: Any
+
     def __init__(self) -> None:
         super().__init__()
 
@@ -245,6 +255,11 @@ class BoringDataModuleNoLen(LightningDataModule):
 
 class IterableBoringDataModule(LightningDataModule):
     """For every stage two loaders: one with a length, one without."""
+
+    train_datasets: Any
+    val_datasets: Any
+    test_datasets: Any
+    predict_datasets: Any
 
     def __init__(self) -> None:
         super().__init__()

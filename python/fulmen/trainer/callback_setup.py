@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from fulmen.trainer.config import Config
     from fulmen.trainer.trainer import Trainer
 
-ENTRY_POINTS = ("fulmen.callbacks_factory", "lightning.pytorch.callbacks_factory", "pytorch_lightning.callbacks_factory")
+ENTRY_POINTS = (
+    "fulmen.callbacks_factory",
+    "lightning.pytorch.callbacks_factory",
+    "pytorch_lightning.callbacks_factory",
+)
 _log = logging.getLogger(__name__)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -306,5 +305,3 @@ def _in_slurm(trainer: Trainer) -> bool:
 def checkpoint_callbacks(trainer: Trainer) -> list[Checkpoint]:
     """The trainer's callbacks that write checkpoints."""
     return [c for c in trainer.callbacks if isinstance(c, Checkpoint)]
-
-

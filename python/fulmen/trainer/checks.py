@@ -26,6 +26,7 @@ def check_run(trainer: Trainer) -> None:
             kind of optimization.
     """
     module, fn = trainer.lightning_module, trainer.state.fn
+    assert fn is not None
     if fn is TrainerFn.FITTING:
         _check_fit(trainer, module)
     elif fn in _STEP:
@@ -53,7 +54,10 @@ def _check_fit(trainer: Trainer, module: LightningModule) -> None:
     name = type(module).__name__
     for method, text in (
         ("training_step", "No `training_step()` method defined: define `training_step(self, batch, batch_idx)`."),
-        ("configure_optimizers", "No `configure_optimizers()` method defined: define it to return an optimizer or None."),
+        (
+            "configure_optimizers",
+            "No `configure_optimizers()` method defined: define it to return an optimizer or None.",
+        ),
     ):
         if not module_overrides(module, method):
             raise errors.misconfiguration(
@@ -89,7 +93,9 @@ def _check_manual(trainer: Trainer, name: str) -> None:
 
 def step_output_error(received: Any) -> Exception:
     """``training_step`` returned something that holds no loss."""
-    what = errors.Words(f"a dict with the keys {sorted(map(str, received))}") if isinstance(received, dict) else received
+    what = (
+        errors.Words(f"a dict with the keys {sorted(map(str, received))}") if isinstance(received, dict) else received
+    )
     return errors.misconfiguration(
         "training_step",
         "a tensor, a dict with the key 'loss', or None (in automatic optimization, `training_step` must return one)",

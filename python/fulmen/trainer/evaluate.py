@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -215,4 +215,3 @@ def run_alone(trainer: Trainer, stage: RunningStage, verbose: bool) -> list[dict
 
         print_results(results, stage.value)
     return results
-

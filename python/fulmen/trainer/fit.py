@@ -44,7 +44,6 @@ from fulmen.utilities.seed import isolate_rng
 from fulmen.utilities.warnings import PossibleUserWarning
 
 if TYPE_CHECKING:
-    from fulmen.trainer.data import Feed
     from fulmen.trainer.trainer import Trainer
 
 LOG, VALIDATE, PLATEAU, EPOCH_END, INTERRUPT = 1, 2, 4, 8, 16
@@ -114,7 +113,7 @@ def train(trainer: Trainer) -> None:
     call_hooks(trainer, "on_train_end", strategy=True)
 
 
-def train_epoch(trainer: Trainer, feed: Feed) -> None:
+def train_epoch(trainer: Trainer, feed: Any) -> None:
     """One epoch's batches. This is the hot loop: whatever nobody asked for is found out before it, not in it."""
     schedule, ledger = trainer._schedule, trainer._ledger
     step = make_step(trainer)

@@ -6,7 +6,7 @@ overrides is not in the table, so a loop that holds an empty tuple pays nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def module_overrides(module: LightningModule, name: str) -> bool:
     return overrides(module, name, LightningModule if hasattr(LightningModule, name) else ModelHooks)
 
 
-def callback_calls(trainer: Trainer, name: str, callbacks: list[Callback] | None = None) -> tuple[Call, ...]:
+def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | None = None) -> tuple[Call, ...]:
     """The callbacks' own versions of hook ``name``, with trainer and module filled in."""
     module = trainer.lightning_module
     chosen = trainer.callbacks if callbacks is None else callbacks

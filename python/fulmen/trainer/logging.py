@@ -212,7 +212,9 @@ class Ledger:
                     f"reduced. Converting it to {torch.get_default_dtype()}. You can silence this warning by converting "
                     "the value to floating point yourself."
                 )
-            dtype = value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype()
+            dtype = (
+                value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype()
+            )
             entry = NumberEntry(self._store, reduced, dtype is torch.float64, **names)
         self._entries[key] = entry
         self._arguments[key, id(self._entries)] = arguments

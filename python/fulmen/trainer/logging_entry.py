@@ -26,7 +26,15 @@ class Entry:
     """
 
     def __init__(
-        self, name: str, loader: int | None, suffix: bool, step: bool, epoch: bool, prog_bar: bool, logger: bool, weighted: bool
+        self,
+        name: str,
+        loader: int | None,
+        suffix: bool,
+        step: bool,
+        epoch: bool,
+        prog_bar: bool,
+        logger: bool,
+        weighted: bool,
     ) -> None:
         end = f"/dataloader_idx_{loader}" if suffix and loader is not None else ""
         both = step and epoch

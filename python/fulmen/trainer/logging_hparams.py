@@ -27,7 +27,9 @@ def log_hyperparams(trainer: Trainer) -> None:
     if logs_module and logs_data:
         assert datamodule is not None
         ours, theirs = dict(module.hparams_initial), dict(datamodule.hparams_initial)
-        differing = [k for k in ours.keys() & theirs.keys() if k not in ("_class_path",) and not _same(ours[k], theirs[k])]
+        differing = [
+            k for k in ours.keys() & theirs.keys() if k not in ("_class_path",) and not _same(ours[k], theirs[k])
+        ]
         if differing:
             raise errors.runtime_error(
                 f"Error while merging hparams: the keys {sorted(differing)} are present in both the LightningModule's and "

@@ -21,7 +21,9 @@ _EVAL_STEP = tuple(
     for name in (f"{stage}_step", f"on_{stage}_batch_start", f"on_{stage}_batch_end")
 )
 _EPOCH = tuple(
-    f"on_{stage}_{moment}" for stage in ("train", "validation", "test") for moment in ("start", "epoch_start", "epoch_end")
+    f"on_{stage}_{moment}"
+    for stage in ("train", "validation", "test")
+    for moment in ("start", "epoch_start", "epoch_end")
 )
 
 #: hook -> (default on_step, default on_epoch, may on_step be asked for)

@@ -13,7 +13,6 @@ from fulmen.trainer.progress_view import STEP, OptimizationProgress, Progress
 from fulmen.trainer.states import RunningStage
 
 if TYPE_CHECKING:
-    from fulmen.trainer.data import Feed, Loaders
     from fulmen.trainer.trainer import Trainer
 
 
@@ -44,11 +43,11 @@ class ManualOptimization:
 class EvaluationLoop:
     """View of a validation or test: its loaders, limits and counters."""
 
-    def __init__(self, trainer: Trainer, stage: RunningStage, counter: str) -> None:
+    def __init__(self, trainer: Trainer, stage: RunningStage, counter: Any) -> None:
         self.trainer = trainer
         self.stage = stage
         self._counter = counter
-        self._loaders: Loaders | None = None
+        self._loaders: Any = None
         self._loaded_epoch: float = 0
         self.batch_progress = Progress(trainer._schedule, counter, last=counter != "predict")
 
@@ -237,9 +236,9 @@ class FitLoop:
         self.epoch_loop = TrainingEpochLoop(trainer)
         self.epoch_progress = Progress(trainer._schedule, "epoch")
         self.restarting = False
-        self._loaders: Loaders | None = None
+        self._loaders: Any = None
         self._loaded_epoch = 0
-        self._feed: Feed | None = None
+        self._feed: Any = None
         self._loader_states: list[Any] = []
 
     def setup_data(self) -> None:

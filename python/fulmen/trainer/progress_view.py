@@ -15,8 +15,11 @@ ZERO_GRAD = ("ready", "started", "completed")
 class Counts:
     """Live view of four-stage counts: ``ready``, ``started``, ``processed``, ``completed``, each readable and settable."""
 
-    def __init__(self, schedule: Schedule, counter: str, scope: str) -> None:
+    def __init__(self, schedule: Schedule, counter: Any, scope: str) -> None:
         object.__setattr__(self, "_place", (schedule, counter, scope))
+
+    if TYPE_CHECKING:
+        _place: tuple[Schedule, Any, str]
 
     def __getattr__(self, name: str) -> int:
         if name not in STAGES:
@@ -37,7 +40,7 @@ class Counts:
 class Progress:
     """Live view of one counter: ``total`` over the run, ``current`` over the enclosing round."""
 
-    def __init__(self, schedule: Schedule, counter: str, stages: tuple[str, ...] = STAGES, last: bool = False) -> None:
+    def __init__(self, schedule: Schedule, counter: Any, stages: tuple[str, ...] = STAGES, last: bool = False) -> None:
         self._schedule, self._counter, self._stages, self._last = schedule, counter, stages, last
         self.total = Counts(schedule, counter, "total")
         self.current = Counts(schedule, counter, "current")

@@ -1,1 +1,2 @@
-def print_results(*a): print(a)
+def print_results(*a):
+    print(a)

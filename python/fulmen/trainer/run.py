@@ -191,7 +191,13 @@ def teardown_strategy(trainer: Trainer) -> None:
     """Lets go of devices, loaders' workers and signal handlers."""
     trainer.strategy.teardown()
     fit_loop = trainer.fit_loop
-    for loop in (fit_loop, fit_loop.epoch_loop.val_loop, trainer.validate_loop, trainer.test_loop, trainer.predict_loop):
+    for loop in (
+        fit_loop,
+        fit_loop.epoch_loop.val_loop,
+        trainer.validate_loop,
+        trainer.test_loop,
+        trainer.predict_loop,
+    ):
         if loop._loaders is not None:
             loop._loaders.close()
     trainer._signals.restore()

@@ -139,7 +139,8 @@ def _direct(trainer: Trainer) -> Step:
                 output = training_step(batch, batch_idx) if pass_index else training_step(batch)
         trainer._hook = None
         if output.__class__ is Tensor:
-            loss, extra = output, None
+            loss: Tensor | None = output
+            extra: dict[str, Any] | None = None
         else:
             loss, extra = split_output(output)
         window = schedule.accumulate

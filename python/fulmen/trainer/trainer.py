@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-
 from collections.abc import Iterable
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-
 
 from fulmen import errors
 from fulmen._core import Schedule
@@ -33,7 +30,6 @@ from fulmen.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
 from fulmen.trainer.properties import DeviceProperties, LimitProperties, PartProperties, StateProperties
 from fulmen.trainer.signals import Signals
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
-
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -348,7 +344,10 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         module = unwrap(model)
         if not isinstance(module, LightningModule):
             raise errors.type_error(
-                "model", "a `LightningModule` (or one compiled by torch.compile)", model, "Subclass `fulmen.LightningModule`"
+                "model",
+                "a `LightningModule` (or one compiled by torch.compile)",
+                model,
+                "Subclass `fulmen.LightningModule`",
             )
         self.strategy._lightning_module = module
         module.trainer = self

@@ -31,7 +31,9 @@ def make_transfer(trainer: Trainer, step_name: str) -> Transfer | None:
     """``transfer(batch, dataloader_idx) -> batch`` for this loop, or None if batches can be taken as they are."""
     strategy = trainer.strategy
     precision = strategy.precision_plugin
-    converts = overrides(precision, "convert_input", Precision) or isinstance(precision, (DoublePrecision, HalfPrecision))
+    converts = overrides(precision, "convert_input", Precision) or isinstance(
+        precision, (DoublePrecision, HalfPrecision)
+    )
     hooked = any(overrides(owner_of(trainer, hook), hook, DataHooks) for hook in HOOKS)
     stays = strategy.root_device.type == "cpu" and not overrides(strategy, "batch_to_device", SingleDeviceStrategy)
     if not converts and not hooked and stays and isinstance(strategy, SingleDeviceStrategy):

@@ -1,0 +1,5 @@
+"""Lightning's path for `fulmen.precision.bitsandbytes`."""
+
+from fulmen.precision.bitsandbytes import BitsandbytesPrecision
+
+__all__ = ["BitsandbytesPrecision"]

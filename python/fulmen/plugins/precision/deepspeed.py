@@ -1,0 +1,5 @@
+"""Lightning's path for `fulmen.precision.deepspeed`."""
+
+from fulmen.precision.deepspeed import DeepSpeedPrecision
+
+__all__ = ["DeepSpeedPrecision"]

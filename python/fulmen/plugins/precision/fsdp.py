@@ -1,0 +1,5 @@
+"""Lightning's path for `fulmen.precision.fsdp`."""
+
+from fulmen.precision.fsdp import FSDPPrecision
+
+__all__ = ["FSDPPrecision"]

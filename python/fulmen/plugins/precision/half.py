@@ -1,0 +1,5 @@
+"""Lightning's path for `fulmen.precision.half`."""
+
+from fulmen.precision.half import HalfPrecision
+
+__all__ = ["HalfPrecision"]
