@@ -196,8 +196,8 @@ def _check_validation(given: dict[str, Any]) -> None:
             "Trainer(val_check_interval)",
             "a number of batches or a time, since batches are counted across epochs",
             interval,
-            "`val_check_interval` should be an integer or a time-based duration (str 'DD:HH:MM:SS', datetime.timedelta, "
-            "or dict kwargs for timedelta) when `check_val_every_n_epoch=None`. Or set `check_val_every_n_epoch`",
+            "`val_check_interval` should be an integer or a time-based duration (str 'DD:HH:MM:SS', "
+            "datetime.timedelta, or dict kwargs for timedelta) when `check_val_every_n_epoch=None`. Or set `check_val_every_n_epoch`",
         )
     given["val_check_interval"], given["val_check_seconds"] = batches, seconds
     sanity = given["num_sanity_val_steps"]

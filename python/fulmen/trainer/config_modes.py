@@ -96,7 +96,7 @@ _EDGES = {
 
 
 def announce_edge_values(given: dict[str, Any]) -> None:
-    """Says what 1 or 1.0 means, the two values that are easily taken for each other; and that anomaly detection is on."""
+    """Says what 1 or 1.0 means, the two values easily taken for each other; and that anomaly detection is on."""
     for name, (one, whole) in _EDGES.items():
         value = given[name]
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value == 1:

@@ -80,7 +80,6 @@ def _sanity_check(trainer: Trainer) -> None:
 def train(trainer: Trainer) -> None:
     """All epochs, from wherever the schedule stands."""
     schedule, ledger = trainer._schedule, trainer._ledger
-    trainer._config.warn_at_fit()
     trainer.fit_loop.setup_data()
     if schedule.finished():
         return

@@ -236,6 +236,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         self.should_stop = False
         if ckpt_path is None:
             ckpt_path = self._config.resume_from_checkpoint
+        self._config.warn_at_fit()
         self._guard_sources(module, datamodule, train=train_dataloaders, val=val_dataloaders)
         return run.execute(  # type: ignore[no-any-return]
             self,
