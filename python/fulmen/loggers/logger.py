@@ -74,7 +74,7 @@ class Logger(ABC):
             kwargs: what the particular logger takes besides.
         """
 
-    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:  # noqa: B027 (optional)
+    def log_graph(self, model: nn.Module, input_array: Tensor | None = None) -> None:
         """Record the graph of a module; nothing unless a subclass does it.
 
         Args:
@@ -82,7 +82,7 @@ class Logger(ABC):
             input_array: its input; None: its ``example_input_array``.
         """
 
-    def save(self) -> None:  # noqa: B027 (optional)
+    def save(self) -> None:
         """Write out what is buffered."""
 
     def finalize(self, status: str) -> None:
@@ -93,7 +93,7 @@ class Logger(ABC):
         """
         self.save()
 
-    def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:  # noqa: B027 (optional)
+    def after_save_checkpoint(self, checkpoint_callback: Checkpoint) -> None:
         """A checkpoint file was written.
 
         Args:

@@ -122,7 +122,12 @@ class TensorBoardLogger(Logger):
         if self._experiment is None:
             if self.root_dir:
                 folders.make_folder(self.root_dir)
-            self._experiment = _backend().SummaryWriter(log_dir=self.log_dir, **self._kwargs)
+            # written out, since the command line reads from here which arguments `kwargs` may hold
+            if package_available("tensorboard"):
+                from torch.utils.tensorboard import SummaryWriter
+            else:
+                from tensorboardX import SummaryWriter  # type: ignore[no-redef]
+            self._experiment = SummaryWriter(log_dir=self.log_dir, **self._kwargs)
         return self._experiment
 
     @rank_zero_only
@@ -178,7 +183,7 @@ class TensorBoardLogger(Logger):
             for name, value in _sanitize_params(_flatten_dict(params)).items()
         }
         writer = self.experiment._get_file_writer()
-        for summary in _backend().summary.hparams(flat, metrics):
+        for summary in _summaries(flat, metrics):
             writer.add_summary(summary, step)
 
     @rank_zero_only
@@ -246,11 +251,10 @@ class TensorBoardLogger(Logger):
         return {**self.__dict__, "_experiment": None}
 
 
-def _backend() -> Any:
-    """The module with ``SummaryWriter`` and ``summary``, imported when the first thing is logged."""
-    name = "torch.utils.tensorboard" if package_available("tensorboard") else "tensorboardX"
-    importlib.import_module(f"{name}.summary")
-    return importlib.import_module(name)
+def _summaries(params: dict[str, Any], metrics: dict[str, Any]) -> Any:
+    """The records that hold hyperparameters: the experiment, the start and the end of a session."""
+    backend = "torch.utils.tensorboard" if package_available("tensorboard") else "tensorboardX"
+    return importlib.import_module(f"{backend}.summary").hparams(params, metrics)
 
 
 def __getattr__(name: str) -> Any:

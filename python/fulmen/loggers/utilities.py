@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import asdict, is_dataclass
@@ -11,10 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fulmen import errors
+from fulmen.utilities.imports import package_available
+
 if TYPE_CHECKING:
     from fulmen.callbacks.checkpoint import Checkpoint
 
 _PRIMITIVES = (bool, int, float, str, Tensor)
+
+
+def require_client(package: str, logger: str, pip: str | None = None) -> None:
+    """Make sure that the package of a service can be imported, without importing it.
+
+    Args:
+        package: its name.
+        logger: who needs it.
+        pip: what to install, if that has another name.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    if package not in sys.modules and not package_available(package):
+        raise errors.missing_package(package, logger, pip)
 
 
 def _convert_params(params: dict[str, Any] | Namespace | None) -> dict[str, Any]:
