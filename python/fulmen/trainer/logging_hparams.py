@@ -32,7 +32,7 @@ def log_hyperparams(trainer: Trainer) -> None:
         ]
         if differing:
             raise errors.runtime_error(
-                f"Error while merging hparams: the keys {sorted(differing)} are present in both the LightningModule's and "
+                f"Error while merging hparams: the keys {sorted(differing, key=str)} are present in both the LightningModule's and "
                 "LightningDataModule's hparams but have different values",
                 "Rename one, or call `save_hyperparameters(logger=False)` in one of them",
             )
