@@ -20,6 +20,8 @@ from fulmen.utilities.types import LRSchedulerTypeTuple, LRSchedulerTypeUnion
 ArgsType = Optional[Union[list[str], dict[str, Any]]]  # noqa: UP007, UP045
 OptimizerCallable = Callable[[Any], Optimizer]
 
+_DESCRIPTION = "Lightning Trainer command line tool"
+_Options = dict[str, Any]
 _INSTEAD = "Build module and `fulmen.Trainer` in the script, and parse its arguments with `argparse`"
 
 
@@ -57,7 +59,7 @@ class LightningArgumentParser:
     def __init__(
         self,
         *args: Any,
-        description: str = "Lightning Trainer command line tool",
+        description: str = _DESCRIPTION,
         env_prefix: str = "PL",
         default_env: bool = False,
         **kwargs: Any,
@@ -117,15 +119,15 @@ class LightningCLI:
         model_class: type[LightningModule] | Callable[..., LightningModule] | None = None,
         datamodule_class: type[LightningDataModule] | Callable[..., LightningDataModule] | None = None,
         save_config_callback: type[SaveConfigCallback] | None = SaveConfigCallback,
-        save_config_kwargs: dict[str, Any] | None = None,
+        save_config_kwargs: _Options | None = None,
         trainer_class: type[Trainer] | Callable[..., Trainer] = Trainer,
-        trainer_defaults: dict[str, Any] | None = None,
-        seed_everything_default: bool | int = True,
-        parser_kwargs: dict[str, Any] | dict[str, dict[str, Any]] | None = None,
+        trainer_defaults: _Options | None = None,
+        seed_everything_default: int | bool = True,
+        parser_kwargs: _Options | dict[str, _Options] | None = None,
         parser_class: type[LightningArgumentParser] = LightningArgumentParser,
         subclass_mode_model: bool = False,
         subclass_mode_data: bool = False,
-        args: ArgsType = None,
+        args: list[str] | _Options | None = None,
         run: bool = True,
         auto_configure_optimizers: bool = True,
         load_from_checkpoint_support: bool = True,
@@ -149,15 +151,5 @@ def instantiate_class(args: Any, init: dict[str, Any]) -> Any:
     return made(*first, **init.get("init_args", {}))
 
 
-__all__ = [
-    "ArgsType",
-    "LRSchedulerCallable",
-    "LRSchedulerTypeTuple",
-    "LRSchedulerTypeUnion",
-    "LightningArgumentParser",
-    "LightningCLI",
-    "OptimizerCallable",
-    "ReduceLROnPlateau",
-    "SaveConfigCallback",
-    "instantiate_class",
-]
+__all__ = ["ArgsType", "LRSchedulerCallable", "LRSchedulerTypeTuple", "LRSchedulerTypeUnion", "LightningArgumentParser"]
+__all__ += ["LightningCLI", "OptimizerCallable", "ReduceLROnPlateau", "SaveConfigCallback", "instantiate_class"]

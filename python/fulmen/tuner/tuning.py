@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
     from fulmen.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
+    _TrainingData = TRAIN_DATALOADERS | LightningDataModule | None
+    _EvaluationData = EVAL_DATALOADERS | None
+
 __all__ = ["Tuner"]
 
 _Method = Literal["fit", "validate", "test", "predict"]
@@ -30,12 +33,12 @@ class Tuner:
     def scale_batch_size(
         self,
         model: LightningModule,
-        train_dataloaders: TRAIN_DATALOADERS | LightningDataModule | None = None,
-        val_dataloaders: EVAL_DATALOADERS | None = None,
-        dataloaders: EVAL_DATALOADERS | None = None,
+        train_dataloaders: _TrainingData = None,
+        val_dataloaders: _EvaluationData = None,
+        dataloaders: _EvaluationData = None,
         datamodule: LightningDataModule | None = None,
         method: _Method = "fit",
-        mode: str = "power",
+        mode: Literal["power", "binsearch"] = "power",
         steps_per_trial: int = 3,
         init_val: int = 2,
         max_trials: int = 25,
@@ -65,15 +68,15 @@ class Tuner:
     def lr_find(
         self,
         model: LightningModule,
-        train_dataloaders: TRAIN_DATALOADERS | LightningDataModule | None = None,
-        val_dataloaders: EVAL_DATALOADERS | None = None,
-        dataloaders: EVAL_DATALOADERS | None = None,
+        train_dataloaders: _TrainingData = None,
+        val_dataloaders: _EvaluationData = None,
+        dataloaders: _EvaluationData = None,
         datamodule: LightningDataModule | None = None,
         method: _Method = "fit",
         min_lr: float = 1e-8,
         max_lr: float = 1,
         num_training: int = 100,
-        mode: str = "exponential",
+        mode: Literal["exponential", "linear"] = "exponential",
         early_stop_threshold: float | None = 4.0,
         update_attr: bool = True,
         attr_name: str = "",
