@@ -26,8 +26,14 @@ def test_live_pace_draws_ten_times_a_second(now: list[float]) -> None:
 
 def test_live_pace_gives_a_slow_terminal_two_percent(now: list[float]) -> None:
     live = LivePace()
-    live.drew(began=now[0] - 0.05)
-    assert live.next_draw == pytest.approx(1000.0 - 0.05 + 2.5)
+    live.drew(began=now[0] - 0.01)
+    assert live.next_draw == pytest.approx(1000.0 - 0.01 + 0.5)
+
+
+def test_live_pace_shows_life_every_second(now: list[float]) -> None:
+    live = LivePace()
+    live.drew(began=now[0] - 0.3)
+    assert live.next_draw == pytest.approx(1000.0 - 0.3 + 1.0)
 
 
 def test_line_pace_waits_five_seconds(now: list[float]) -> None:

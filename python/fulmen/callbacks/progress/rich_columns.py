@@ -147,7 +147,9 @@ class ProcessingSpeedColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """The column's text."""
-        return Text(f"{task.speed or 0.0:.2f}it/s", style=self.style)
+        # rich counts from one drawing to the next: there may have been one only
+        overall = task.completed / task.elapsed if task.elapsed else 0.0
+        return Text(f"{task.finished_speed or task.speed or overall:.2f}it/s", style=self.style)
 
 
 class MetricsTextColumn(ProgressColumn):
