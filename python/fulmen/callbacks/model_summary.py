@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fulmen.callbacks.callback import Callback
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from fulmen.core.module import LightningModule
     from fulmen.trainer.trainer import Trainer
     from fulmen.utilities.model_summary import ModelSummary as Summary
+    from fulmen.utilities.model_summary.table import Columns
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +55,11 @@ class ModelSummary(Callback):
 
     @staticmethod
     def summarize(
-        summary_data: list[tuple[str, list[str]]],
+        summary_data: Columns,
         total_parameters: int,
         trainable_parameters: int,
         model_size: float,
-        total_training_modes: dict[str, int],
+        total_training_modes: Mapping[str, int],
         total_flops: int,
         **summarize_kwargs: Any,
     ) -> None:

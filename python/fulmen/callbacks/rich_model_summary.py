@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
 from fulmen.callbacks.model_summary import ModelSummary
 from fulmen.utilities.imports import requirement_available
+
+if TYPE_CHECKING:
+    from fulmen.utilities.model_summary.table import Columns
 
 _RIGHT = {"justify": "right"}
 _STYLES: dict[str, dict[str, Any]] = {
@@ -40,11 +44,11 @@ class RichModelSummary(ModelSummary):
 
     @staticmethod
     def summarize(
-        summary_data: list[tuple[str, list[str]]],
+        summary_data: Columns,
         total_parameters: int,
         trainable_parameters: int,
         model_size: float,
-        total_training_modes: dict[str, int],
+        total_training_modes: Mapping[str, int],
         total_flops: int,
         **summarize_kwargs: Any,
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 PARAMETER_NUM_UNITS = [" ", "K", "M", "B", "T"]
 
@@ -36,7 +36,7 @@ def totals(
     total_parameters: int,
     trainable_parameters: int,
     model_size: float,
-    total_training_modes: dict[str, int],
+    total_training_modes: Mapping[str, int],
     total_flops: int,
 ) -> list[tuple[str, str]]:
     """The lines below the table: value and what it is.
@@ -63,7 +63,7 @@ def _format_summary_table(
     total_parameters: int,
     trainable_parameters: int,
     model_size: float,
-    total_training_modes: dict[str, int],
+    total_training_modes: Mapping[str, int],
     total_flops: int,
     *cols: tuple[str, Sequence[str]],
 ) -> str:
