@@ -5,7 +5,16 @@ from typing import Any, Literal, TypedDict, final
 __version__: str
 
 Counter = Literal[
-    "epoch", "batch", "optimizer_step", "zero_grad", "manual_step", "scheduler", "fit_val", "validate", "test", "predict"
+    "epoch",
+    "batch",
+    "optimizer_step",
+    "zero_grad",
+    "manual_step",
+    "scheduler",
+    "fit_val",
+    "validate",
+    "test",
+    "predict",
 ]
 
 class _Progress(TypedDict):

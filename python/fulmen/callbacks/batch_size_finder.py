@@ -1,3 +1,5 @@
 from fulmen.callbacks.callback import Callback
+
+
 class BatchSizeFinder(Callback):
     """x"""

@@ -1,4 +1,5 @@
 """Base of checkpoint callbacks."""
+
 from fulmen.callbacks.callback import Callback
 
 

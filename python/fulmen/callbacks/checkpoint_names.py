@@ -99,5 +99,3 @@ class CheckpointNames:
         version = logger.version
         version = version if isinstance(version, str) else f"version_{version}"
         return os.path.join(str(root), str(logger.name), version, "checkpoints")
-
-

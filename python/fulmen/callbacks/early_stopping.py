@@ -11,7 +11,6 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen.callbacks.callback import Callback
-
 from fulmen.utilities.rank_zero import rank_prefixed_message, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -144,7 +143,10 @@ class EarlyStopping(Callback):
         name, sign = self.monitor, self.order_dict[self.mode]
         if self.check_finite and not torch.isfinite(current):
             self.stopping_reason = EarlyStoppingReason.NON_FINITE_METRIC
-            return True, f"Monitored metric {name} = {current} is not finite. Previous best value was {self.best_score:.3f}."
+            return (
+                True,
+                f"Monitored metric {name} = {current} is not finite. Previous best value was {self.best_score:.3f}.",
+            )
         threshold = self.stopping_threshold
         if threshold is not None and self._better(current, threshold):
             self.stopping_reason = EarlyStoppingReason.STOPPING_THRESHOLD
@@ -164,7 +166,10 @@ class EarlyStopping(Callback):
         self.wait_count += 1
         if self.wait_count >= self.patience:
             self.stopping_reason = EarlyStoppingReason.PATIENCE_EXHAUSTED
-            return True, f"Monitored metric {name} did not improve in the last {self.wait_count} records. Best score: {self.best_score:.3f}."
+            return (
+                True,
+                f"Monitored metric {name} did not improve in the last {self.wait_count} records. Best score: {self.best_score:.3f}.",
+            )
         return False, None
 
     def _better(self, a: Tensor, b: float) -> bool:

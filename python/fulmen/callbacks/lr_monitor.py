@@ -37,7 +37,9 @@ class LearningRateMonitor(Callback):
         log_weight_decay: bool = False,
     ) -> None:
         if logging_interval not in (None, "step", "epoch"):
-            raise MisconfigurationException(f"logging_interval should be `step` or `epoch` or `None`, got {logging_interval!r}.")
+            raise MisconfigurationException(
+                f"logging_interval should be `step` or `epoch` or `None`, got {logging_interval!r}."
+            )
         self.logging_interval = logging_interval
         self.log_momentum = log_momentum
         self.log_weight_decay = log_weight_decay
@@ -53,7 +55,9 @@ class LearningRateMonitor(Callback):
             )
         named = self._sources(trainer)
         if not named and not trainer.optimizers:
-            rank_zero_warn("You are using `LearningRateMonitor` callback with models that have no learning rate schedulers.")
+            rank_zero_warn(
+                "You are using `LearningRateMonitor` callback with models that have no learning rate schedulers."
+            )
         self.lrs = {name: [] for _, groups in named for name, _, _ in groups}
         self.last_momentum_values = {f"{name}-momentum": None for name in self.lrs}
         self.last_weight_decay_values = {f"{name}-weight_decay": None for name in self.lrs}
@@ -97,9 +101,8 @@ class LearningRateMonitor(Callback):
         taken: set[str] = set()
         for config in trainer.lr_scheduler_configs:
             optimizer = config.scheduler.optimizer
-            if config.name is not None:
-                prefix = config.name
-            else:
+            prefix = config.name
+            if prefix is None:
                 prefix = self._count(f"lr-{type(optimizer).__name__}", type(optimizer), seen)
             out.append((config.interval, self._groups(optimizer, prefix, taken)))
             used.append(optimizer)
@@ -121,7 +124,9 @@ class LearningRateMonitor(Callback):
         names = [g.get("name") for g in groups]
         given = [n for n in names if n is not None]
         if len(set(given)) != len(given):
-            raise MisconfigurationException(f"A single `Optimizer` cannot have multiple parameter groups with identical names: {given}.")
+            raise MisconfigurationException(
+                f"A single `Optimizer` cannot have multiple parameter groups with identical names: {given}."
+            )
         momentum = "momentum" if "momentum" in optimizer.defaults else "betas" if "betas" in optimizer.defaults else ""
         out = []
         for i, group in enumerate(groups):

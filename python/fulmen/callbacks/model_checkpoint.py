@@ -190,7 +190,9 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
     def _must_wait_for_validation(self, trainer: L.Trainer) -> bool:
         """Is the monitored value one that the coming validation will give?"""
         if self.monitor is None or self._should_save_on_train_epoch_end(trainer):
-            return self.monitor is not None and self.monitor not in trainer.callback_metrics and trainer.enable_validation
+            return (
+                self.monitor is not None and self.monitor not in trainer.callback_metrics and trainer.enable_validation
+            )
         return self.monitor not in trainer.callback_metrics or self._validation_follows(trainer)
 
     def _validation_follows(self, trainer: L.Trainer) -> bool:
@@ -223,7 +225,8 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """With ``save_top_k=0`` the last file is written here, once."""
-        if self.save_last and self.save_top_k == 0 and not self.last_model_path and not trainer.fast_dev_run:
+        never_saved = not self._last_checkpoint_saved and not self.last_model_path
+        if self.save_last and never_saved and not trainer.fast_dev_run:
             self._last_global_step_saved = trainer.global_step
             self._write_last(trainer, self._monitor_candidates(trainer))
 

@@ -30,7 +30,9 @@ class OnExceptionCheckpoint(Checkpoint):
     def __init__(self, dirpath: str | Path, filename: str = "on_exception") -> None:
         super().__init__()
         if not filename:
-            raise ValueError("OnExceptionCheckpoint(filename): The filename cannot be empty. Pass a name without ending.")
+            raise ValueError(
+                "OnExceptionCheckpoint(filename): The filename cannot be empty. Pass a name without ending."
+            )
         self.dirpath = dirpath
         self.filename = filename
 
@@ -39,11 +41,11 @@ class OnExceptionCheckpoint(Checkpoint):
         """The file's path."""
         return os.path.join(self.dirpath, self.filename + self.FILE_EXTENSION)
 
-    def on_exception(self, trainer: L.Trainer, _: Any, __: Any) -> None:
+    def on_exception(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         """Writes the file."""
         trainer.save_checkpoint(self.ckpt_path)
 
-    def teardown(self, trainer: L.Trainer, _: Any, __: Any) -> None:
+    def teardown(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
         """Removes the file of a former run, now that this one ended well."""
         if not trainer.interrupted and os.path.exists(self.ckpt_path):
             trainer.strategy.remove_checkpoint(self.ckpt_path)

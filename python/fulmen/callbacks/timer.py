@@ -53,7 +53,9 @@ class Timer(Callback):
         elif isinstance(duration, dict):
             duration = timedelta(**duration)
         if interval not in set(Interval):
-            raise MisconfigurationException(f"Unsupported parameter value `Timer(interval={interval})`. Possible: step, epoch.")
+            raise MisconfigurationException(
+                f"Unsupported parameter value `Timer(interval={interval})`. Possible: step, epoch."
+            )
         self._duration = duration.total_seconds() if duration is not None else None
         self._interval = interval
         self._verbose = verbose

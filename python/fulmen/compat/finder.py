@@ -28,7 +28,7 @@ class AliasModule(ModuleType):
     def __init__(self, name: str, target: str | None, names: dict[str, str]) -> None:
         super().__init__(name)
         # past __setattr__, which hands on
-        self.__dict__.update(_alias_target=target, _alias_names=names, __path__=[])
+        self.__dict__.update(_alias_target=target, _alias_names=names, _alias_originals={}, __path__=[])
         self.__dict__.pop("__doc__", None)
 
     def __getattr__(self, name: str) -> Any:
@@ -63,6 +63,8 @@ class AliasModule(ModuleType):
             self.__dict__[name] = value
             return
         owner, attribute = self._place(name)
+        if attribute in vars(owner):
+            self._alias_originals.setdefault(name, vars(owner)[attribute])
         setattr(owner, attribute, value)
 
     def __delattr__(self, name: str) -> None:
@@ -70,7 +72,11 @@ class AliasModule(ModuleType):
             del self.__dict__[name]
             return
         owner, attribute = self._place(name)
-        delattr(owner, attribute)
+        if name in self._alias_originals:
+            # who patches an alias undoes it by deleting: what was there before comes back
+            setattr(owner, attribute, self._alias_originals.pop(name))
+        else:
+            delattr(owner, attribute)
 
     def __dir__(self) -> list[str]:
         names = {*self.__dict__, *self._alias_names}

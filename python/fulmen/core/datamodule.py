@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 from typing import Any
 
+from torch.utils._pytree import tree_flatten
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from fulmen.core.class_only import class_only
 from fulmen.core.hooks import DataHooks
 from fulmen.core.mixins.hparams_mixin import HyperparametersMixin
+from fulmen.utilities.model_helpers import _restricted_classmethod, is_overridden
 
 __all__ = ["LightningDataModule"]
 
@@ -49,7 +52,12 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
                 return [loader(v, shuffle) for v in data]
             return loader(data, shuffle)
 
-        made = cls(**datamodule_kwargs)
+        accepted = inspect.signature(cls.__init__).parameters
+        anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+        for name, value in (("batch_size", batch_size), ("num_workers", num_workers)):
+            if anything or name in accepted:
+                datamodule_kwargs[name] = value
+        made = cls(**datamodule_kwargs) if cls is not LightningDataModule else cls()
         for name, data, shuffle in (
             ("train", train_dataset, True), ("val", val_dataset, False), ("test", test_dataset, False),
             ("predict", predict_dataset, False),
@@ -57,6 +65,24 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
             if data is not None:
                 setattr(made, f"{name}_dataloader", lambda d=data, s=shuffle: loaders(d, s))
         return made
+
+    def __str__(self) -> str:
+        """The sizes of the data sets of every kind, as far as loaders can be had now."""
+        kinds = (("Train", "train"), ("Validation", "val"), ("Test", "test"), ("Predict", "predict"))
+        return os.linesep.join(f"{{{label} dataloader: {self._sizes(kind)}}}" for label, kind in kinds)
+
+    def _sizes(self, kind: str) -> str:
+        if not is_overridden(f"{kind}_dataloader", self):
+            return "None"
+        try:
+            loaders = getattr(self, f"{kind}_dataloader")()
+        except Exception:  # the user's hook may need a setup that has not run
+            return "None"
+        several = [loader for loader in tree_flatten(loaders)[0] if hasattr(loader, "dataset")]
+        sizes = [_size(loader.dataset) for loader in several]
+        if len(sizes) == 1:
+            return f"size={sizes[0]}"
+        return " ; ".join(f"{i}. size={size}" for i, size in enumerate(sizes, 1)) or "None"
 
     def state_dict(self) -> dict[str, Any]:
         """What checkpoints keep."""
@@ -68,7 +94,7 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
     def on_exception(self, exception: BaseException) -> None:
         """The run ends by this exception."""
 
-    @class_only
+    @_restricted_classmethod
     def load_from_checkpoint(
         cls,
         checkpoint_path: Any,
@@ -81,3 +107,10 @@ class LightningDataModule(DataHooks, HyperparametersMixin):
         from fulmen.core.saving import load_datamodule
 
         return load_datamodule(cls, checkpoint_path, map_location, hparams_file, weights_only, kwargs)
+
+
+def _size(dataset: Any) -> int | str:
+    try:
+        return len(dataset)
+    except (TypeError, NotImplementedError):
+        return "NA"

@@ -53,7 +53,8 @@ class ExportMixin:
     ) -> Any:
         """Compiles to TorchScript by "script" or "trace"; writes it to ``file_path`` if given."""
         rank_zero_deprecation(
-            "`LightningModule.to_torchscript` has been deprecated: TorchScript is deprecated in torch."
+            "`LightningModule.to_torchscript` has been deprecated in v2.7 and will be removed in v2.8, since torch deprecates "
+            "TorchScript: use `to_onnx` or `torch.export`."
         )
         mode = self.training
         if method == "script":
@@ -92,8 +93,8 @@ class ExportMixin:
 
     @contextmanager
     def _scripting(self: Any) -> Generator[None]:
-        trainer, self._trainer = self._trainer, None
+        trainer, self._trainer, self._jit_is_scripting = self._trainer, None, True
         try:
             yield
         finally:
-            self._trainer = trainer
+            self._trainer, self._jit_is_scripting = trainer, False

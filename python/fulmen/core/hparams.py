@@ -49,7 +49,7 @@ def collect_arguments(
 
 
 def _checked(value: Any) -> Any:
-    if isinstance(value, Namespace) or isinstance(value, MutableMapping):
+    if isinstance(value, (Namespace, MutableMapping)):
         return value
     raise ValueError(
         f"save_hyperparameters: expected names of arguments, a dict or a Namespace, received {type(value).__name__}. "

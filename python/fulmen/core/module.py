@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from fulmen import errors
-from fulmen.core.class_only import class_only
 from fulmen.core.device_dtype import DeviceDtypeMixin
 from fulmen.core.export import ExportMixin
 from fulmen.core.hooks import CheckpointHooks, DataHooks, ModelHooks
 from fulmen.core.mixins.hparams_mixin import HyperparametersMixin
 from fulmen.core.optimization import OptimizationMixin
+from fulmen.utilities.model_helpers import _restricted_classmethod
 from fulmen.utilities.rank_zero import WarningCache, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class LightningModule(
         self._automatic_optimization = True
         self._strict_loading: bool | None = None
         self._metric_attributes: dict[int, str] | None = None
+        self._jit_is_scripting = False
         self._compiler_ctx: dict[str, Any] | None = None
         self._param_requires_grad_state: dict[Any, bool] = {}
         self._device_mesh: Any = None
@@ -71,7 +72,7 @@ class LightningModule(
         Raises:
             RuntimeError: none has taken it yet.
         """
-        if not self._jit_is_scripting() and self._trainer is None:
+        if not self._jit_is_scripting and self._trainer is None:
             raise errors.runtime_error(
                 f"{type(self).__qualname__} is not attached to a `Trainer`", "Pass it to `trainer.fit(module)` first"
             )
@@ -82,10 +83,6 @@ class LightningModule(
         for child in self.modules():
             if isinstance(child, LightningModule):
                 child._trainer = trainer
-
-    @staticmethod
-    def _jit_is_scripting() -> bool:
-        return torch.jit.is_scripting()
 
     @property
     def fabric(self) -> None:
@@ -326,7 +323,7 @@ class LightningModule(
             parameter.requires_grad = True
         self.train()
 
-    @class_only
+    @_restricted_classmethod
     def load_from_checkpoint(
         cls,
         checkpoint_path: str | Path | IO[bytes],

@@ -29,6 +29,9 @@ class LightningOptimizer:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
+        base = type(optimizer)
+        if not isinstance(self, base):
+            self.__class__ = type(f"Lightning{base.__name__}", (LightningOptimizer, base), {})
         self._optimizer = optimizer
         self._strategy: Strategy | None = None
 
@@ -39,7 +42,7 @@ class LightningOptimizer:
 
     @classmethod
     def _to_lightning_optimizer(cls, optimizer: Any, strategy: Strategy) -> LightningOptimizer:
-        wrapped = optimizer if isinstance(optimizer, LightningOptimizer) else _wrap(optimizer)
+        wrapped = optimizer if isinstance(optimizer, LightningOptimizer) else cls(optimizer)
         wrapped._strategy = strategy
         return wrapped
 
@@ -100,14 +103,6 @@ def _no_sync(strategy: Strategy, enabled: bool) -> Generator[None]:
             yield
     else:
         yield
-
-
-def _wrap(optimizer: Any) -> LightningOptimizer:
-    base = optimizer.__class__
-    kind = type(f"Lightning{base.__name__}", (LightningOptimizer, base), {})
-    made: LightningOptimizer = object.__new__(kind)
-    LightningOptimizer.__init__(made, optimizer)
-    return made
 
 
 class NoOptimizer(Optimizer):

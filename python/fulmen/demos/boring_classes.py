@@ -267,7 +267,8 @@ class IterableBoringDataModule(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Makes the data of a stage."""
         for part in _STAGES.get(stage, ()):
-            setattr(self, f"{part}_datasets", [RandomDataset(4, 16), RandomIterableDataset(4, 16)])
+            rows = 16 << _PARTS.index(part)
+            setattr(self, f"{part}_datasets", [RandomDataset(4, rows), RandomIterableDataset(4, rows)])
 
     def train_dataloader(self) -> Any:
         """Two loaders."""

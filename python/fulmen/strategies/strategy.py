@@ -407,7 +407,7 @@ class Strategy(StrategyHooks, ABC):
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Loads ``checkpoint["optimizer_states"]`` into the optimizers, one after the other."""
-        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"]):
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
             optimizer.load_state_dict(state)
             move_optimizers([optimizer], self.root_device)
 

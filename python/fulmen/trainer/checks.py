@@ -98,7 +98,8 @@ def step_output_error(received: Any) -> Exception:
     )
     return errors.misconfiguration(
         "training_step",
-        "a tensor, a dict with the key 'loss', or None (in automatic optimization, `training_step` must return one)",
+        "a tensor, a dict with the key 'loss', or None (in automatic optimization, `training_step` must return one; in "
+        "manual optimization, it must either return a Tensor or have no return)",
         what,
         "Return the loss itself, or {'loss': loss, ...}.",
     )

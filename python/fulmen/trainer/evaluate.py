@@ -28,16 +28,19 @@ from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.strategies.strategy import Strategy
 from fulmen.trainer import data
 from fulmen.trainer.hook_table import (
+    Call,
     call_hooks,
     call_module,
-    calls,
+    callback_calls,
     fire,
+    module_call,
     module_overrides,
     overrides,
 )
 from fulmen.trainer.states import RunningStage, TrainerFn
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
+from fulmen.utilities.model_helpers import is_overridden
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -99,7 +102,7 @@ def _evaluate(trainer: Trainer, stage: RunningStage) -> list[dict[str, float]]:
         ledger.send_epoch_rows()
     call_hooks(trainer, f"on_{kind}_end", strategy=True)
     results = ledger.eval_results()
-    if module_overrides(trainer.lightning_module, f"on_{kind}_model_train"):
+    if is_overridden(f"on_{kind}_model_train", trainer.lightning_module):
         call_module(trainer, f"on_{kind}_model_train")
     else:
         restore_modes(modes)
@@ -113,8 +116,8 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
     step, takes = make_eval_step(trainer, kind)
     check_dataloader_idx(trainer, kind, several)
     transfer = make_transfer(trainer, f"{kind}_step")
-    starts = calls(trainer, f"on_{kind}_batch_start")
-    ends = calls(trainer, f"on_{kind}_batch_end")
+    starts = batch_hooks(trainer, f"on_{kind}_batch_start", several)
+    ends = batch_hooks(trainer, f"on_{kind}_batch_end", several)
     start_name, end_name, step_name = f"on_{kind}_batch_start", f"on_{kind}_batch_end", f"{kind}_step"
     sends_rows = stage is not RunningStage.SANITY_CHECKING
     begin, processed, end = schedule.begin_eval_batch, schedule.eval_processed, schedule.end_eval_batch
@@ -140,6 +143,24 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
         if trainer.received_sigterm:
             raise SIGTERMException
     ledger.clear_batch()
+
+
+def batch_hooks(trainer: Trainer, name: str, several: bool) -> tuple[Call, ...]:
+    """Everybody's batch hook: callbacks, then the module."""
+    return callback_calls(trainer, name) + module_batch_hook(trainer, name, several)
+
+
+def module_batch_hook(trainer: Trainer, name: str, several: bool) -> tuple[Call, ...]:
+    """The module's batch hook; one that takes the loader's index only as ``**kwargs`` gets it by name."""
+    found = module_call(trainer, name)
+    if not found or not several:
+        return found
+    parameters = inspect.signature(found[0]).parameters
+    by_position = "dataloader_idx" in parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if by_position:
+        return found
+    hook = found[0]
+    return (lambda *args: hook(*args[:-1], dataloader_idx=args[-1]),)
 
 
 def make_eval_step(trainer: Trainer, kind: str) -> tuple[Callable[..., Any], int]:
@@ -190,8 +211,8 @@ def check_dataloader_idx(trainer: Trainer, kind: str, several: bool) -> None:
             )
         if not several and given is not None and given.default is given.empty:
             raise errors.runtime_error(
-                f"You provided only a single dataloader, but `{type(module).__name__}.{name}()` insists on "
-                "`dataloader_idx`",
+                f"You provided only a single dataloader, but have included `dataloader_idx` in "
+                f"`{type(module).__name__}.{name}()` as an argument without default",
                 f"Give it a default: `def {name}(self, ..., dataloader_idx=0)`",
             )
 

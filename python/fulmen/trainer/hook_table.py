@@ -26,7 +26,8 @@ Call = Callable[..., Any]
 def overrides(instance: object, name: str, base: type) -> bool:
     """Does ``instance`` bring its own ``name``, by its class or as an attribute of its own?"""
     if name in getattr(instance, "__dict__", ()):
-        return True
+        # setting a hook to None switches it off
+        return instance.__dict__[name] is not None
     own = getattr(type(instance), name, None)
     # something that only quacks like a `base` (a mock, a proxy) is taken at its word
     return own is not getattr(base, name, None) if own is not None else hasattr(instance, name)
@@ -62,12 +63,12 @@ def calls(trainer: Trainer, name: str, *, strategy: bool = False) -> tuple[Call,
     return found + strategy_call(trainer, name) if strategy else found
 
 
-def fire(trainer: Trainer, name: str, found: tuple[Call, ...], *args: Any) -> None:
+def fire(trainer: Trainer, name: str, found: tuple[Call, ...], *args: Any, **kwargs: Any) -> None:
     """Calls what was found for hook ``name``; logging inside it goes by that name."""
     before = trainer._hook
     trainer._hook = name
     for call in found:
-        call(*args)
+        call(*args, **kwargs)
     trainer._hook = before
 
 

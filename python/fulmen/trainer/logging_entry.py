@@ -154,7 +154,13 @@ class MetricEntry(Entry):
 
     def compute(self) -> Tensor | None:  # noqa: D102
         if self._seen and self._computed is None:
-            self._computed = self.metric.compute()
+            computed = self.metric.compute()
+            if not isinstance(computed, Tensor):
+                raise ValueError(
+                    f"self.log({self.base_name!r}): The `.compute()` return of the metric logged as {self.base_name!r} must "
+                    f"be a tensor. Found {computed}. Log its parts one by one."
+                )
+            self._computed = computed
         return self._computed
 
     def reset(self) -> None:  # noqa: D102

@@ -258,6 +258,10 @@ class FitLoop:
             self._loader_states = []
         trainer._schedule.set_data(self._loaders.num_batches, trainer.enable_validation)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a running iterator cannot be copied; a copy asks for its data anew
+        return {**self.__dict__, "_loaders": None, "_feed": None}
+
     def _forget(self) -> None:
         self._loaders = self._feed = None
         self._loaded_epoch = 0

@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fulmen.loggers.wandb import WandbLogger
 from fulmen.trainer import callback_setup, fit, legacy, predict
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
-from fulmen.trainer.hook_table import call_hooks, callback_calls, fire, module_overrides, overrides
+from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
+from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -126,22 +128,16 @@ def prepare_data(trainer: Trainer) -> None:
     owner = datamodule if datamodule is not None else module
     if trainer.local_rank != 0 and getattr(owner, "prepare_data_per_node", True):
         return
-    if datamodule is not None and overrides(datamodule, "prepare_data", _datamodule_base()):
+    if datamodule is not None and is_overridden("prepare_data", datamodule):
         _within(trainer, "prepare_data", datamodule.prepare_data)
-    if module_overrides(module, "prepare_data"):
+    if is_overridden("prepare_data", module):
         _within(trainer, "prepare_data", module.prepare_data)
 
 
-def _datamodule_base() -> type:
-    from fulmen.core.datamodule import LightningDataModule
-
-    return LightningDataModule
-
-
-def _within(trainer: Trainer, name: str, call: Callable[..., Any], *args: Any) -> None:
+def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any) -> None:
     before = trainer._hook
     trainer._hook = name
-    call(*args)
+    call(**kwargs)
     trainer._hook = before
 
 
@@ -149,14 +145,15 @@ def call_setup(trainer: Trainer) -> None:
     """``setup(stage)``: data module, callbacks, module."""
     assert trainer.state.fn is not None
     stage = trainer.state.fn.value
-    for logger in trainer.loggers:
+    # wandb can follow only those writers of TensorBoard that are made after its run
+    for logger in sorted(trainer.loggers, key=lambda logger: not isinstance(logger, WandbLogger)):
         if hasattr(logger, "experiment"):
             _ = logger.experiment
     trainer.strategy.barrier("pre_setup")
     if trainer.datamodule is not None:
-        _within(trainer, "setup", trainer.datamodule.setup, stage)
-    fire(trainer, "setup", callback_calls(trainer, "setup"), stage)
-    _within(trainer, "setup", trainer.lightning_module.setup, stage)
+        _within(trainer, "setup", trainer.datamodule.setup, stage=stage)
+    fire(trainer, "setup", callback_calls(trainer, "setup"), stage=stage)
+    _within(trainer, "setup", trainer.lightning_module.setup, stage=stage)
     trainer.strategy.barrier("post_setup")
 
 
@@ -164,7 +161,7 @@ def call_configure_model(trainer: Trainer) -> None:
     """``configure_model`` where the module has one, with tensors made where the strategy wants them."""
     module = trainer.lightning_module
     for name in ("configure_sharded_model", "configure_model"):
-        if module_overrides(module, name):
+        if is_overridden(name, module):
             with trainer.strategy.tensor_init_context(), trainer.strategy.model_sharded_context():
                 _within(trainer, name, getattr(module, name))
 
@@ -211,9 +208,9 @@ def call_teardown(trainer: Trainer) -> None:
     assert trainer.state.fn is not None
     stage = trainer.state.fn.value
     if trainer.datamodule is not None:
-        _within(trainer, "teardown", trainer.datamodule.teardown, stage)
-    fire(trainer, "teardown", callback_calls(trainer, "teardown"), stage)
-    _within(trainer, "teardown", trainer.lightning_module.teardown, stage)
+        _within(trainer, "teardown", trainer.datamodule.teardown, stage=stage)
+    fire(trainer, "teardown", callback_calls(trainer, "teardown"), stage=stage)
+    _within(trainer, "teardown", trainer.lightning_module.teardown, stage=stage)
     trainer.lightning_module._metric_attributes = None
 
 

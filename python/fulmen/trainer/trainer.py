@@ -423,7 +423,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         Args:
             empty_init: leave weights uninitialised, for a checkpoint to fill.
         """
-        if not self.strategy.root_device.type == "cpu" and self.strategy.root_device.index is not None:
+        if self.strategy.root_device.type != "cpu" and self.strategy.root_device.index is not None:
             self.strategy.accelerator.setup_device(self.strategy.root_device)
         with self.strategy.tensor_init_context(empty_init=empty_init):
             yield

@@ -11,6 +11,7 @@ from fulmen.precision.half import HalfPrecision
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.hook_table import overrides
+from fulmen.utilities.model_helpers import is_overridden
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -22,7 +23,7 @@ HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch
 def owner_of(trainer: Trainer, hook: str) -> Any:
     """Whose version of a transfer hook counts: the data module's where it overrides it, else the module's."""
     datamodule = trainer.datamodule
-    if datamodule is not None and overrides(datamodule, hook, DataHooks):
+    if datamodule is not None and is_overridden(hook, datamodule):
         return datamodule
     return trainer.lightning_module
 

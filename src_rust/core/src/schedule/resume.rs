@@ -53,6 +53,12 @@ impl Schedule {
         if !self.restarting {
             return place;
         }
+        let batch = self.progress(Kind::Batch).current;
+        if batch.processed > batch.completed {
+            // written by an end hook of the batch: its window was not counted yet
+            let closes = batch.ready.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
+            self.closed_windows += u64::from(closes);
+        }
         if self.ended_with_batch() {
             let epoch = self.progress_mut(Kind::Epoch);
             for counts in [&mut epoch.total, &mut epoch.current] {
