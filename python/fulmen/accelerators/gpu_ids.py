@@ -31,10 +31,9 @@ def parse_gpu_ids(devices: int | str | list[int] | None, kind: str) -> list[int]
     if wanted is None or (isinstance(wanted, int) and wanted == 0):
         return None
     available = _available(kind)
-    if isinstance(wanted, int):
-        indices = available if wanted == -1 else list(range(wanted))
-    else:
-        indices = list(wanted)
+    indices = list(range(wanted)) if isinstance(wanted, int) else list(wanted)
+    if wanted == -1:
+        indices = available
     if not indices:
         if isinstance(wanted, int):
             raise errors.misconfiguration(

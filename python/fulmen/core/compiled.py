@@ -74,8 +74,9 @@ def to_uncompiled(model: Any) -> LightningModule:
             "to_uncompiled(model)", "`model` must either be an instance of OptimizedModule or LightningModule", model,
             "Pass one of them",
         )  # fmt: skip
-    context, original._compiler_ctx = original._compiler_ctx, None
-    for name in STEPS if context is not None else ():
+    context: dict[str, Any] = original._compiler_ctx or {}
+    original._compiler_ctx = None
+    for name in STEPS if context else ():
         setattr(original, name, context[f"original_{name}"])
     return original
 

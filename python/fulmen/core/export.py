@@ -93,8 +93,9 @@ class ExportMixin:
 
     @contextmanager
     def _scripting(self: Any) -> Generator[None]:
-        trainer, self._trainer, self._jit_is_scripting = self._trainer, None, True
+        trainer, self._jit_is_scripting = self._trainer, True
+        vars(self)["_trainer"] = None
         try:
             yield
         finally:
-            self._trainer, self._jit_is_scripting = trainer, False
+            vars(self)["_trainer"], self._jit_is_scripting = trainer, False

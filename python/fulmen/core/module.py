@@ -47,6 +47,8 @@ class LightningModule(
         "example_input_array", "on_gpu", "current_epoch", "global_step", "global_rank", "local_rank", "logger", "loggers",
         "automatic_optimization", "trainer", "fabric", "strict_loading", "device_mesh",
     ]  # fmt: skip
+    __jit_unused_properties__ += HyperparametersMixin.__jit_unused_properties__
+    __jit_unused_properties__ += DeviceDtypeMixin.__jit_unused_properties__
     CHECKPOINT_HYPER_PARAMS_KEY = "hyper_parameters"
     CHECKPOINT_HYPER_PARAMS_NAME = "hparams_name"
     CHECKPOINT_HYPER_PARAMS_TYPE = "hparams_type"

@@ -74,7 +74,7 @@ class OptimizationMixin:
         for parameter in self._parameters_outside(optimizer):
             if parameter in self._param_requires_grad_state:
                 parameter.requires_grad = self._param_requires_grad_state[parameter]
-        self._param_requires_grad_state = {}
+        self._param_requires_grad_state: dict[Any, bool] = {}
 
     def _parameters_outside(self: Any, optimizer: Any) -> list[Tensor]:
         chosen = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
@@ -133,7 +133,9 @@ class OptimizationMixin:
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips before each optimizer step; override for another way, and call :meth:`clip_gradients` there."""
-        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        self.clip_gradients(
+            optimizer, gradient_clip_val=gradient_clip_val, gradient_clip_algorithm=gradient_clip_algorithm
+        )
 
     def lr_scheduler_step(self: Any, scheduler: Any, metric: Any | None) -> None:
         """Steps a scheduler.

@@ -166,9 +166,10 @@ class Precision:
         # `is True` also tells a LightningModule from a wrapper around one, which has no such attribute
         if getattr(model, "automatic_optimization", None) is not True:
             return
-        trainer = model.trainer
+        module: Any = model
+        trainer = module.trainer
         hook, trainer._hook = trainer._hook, "configure_gradient_clipping"
-        model.configure_gradient_clipping(
+        module.configure_gradient_clipping(
             optimizer, gradient_clip_val=clip_val, gradient_clip_algorithm=gradient_clip_algorithm
         )
         trainer._hook = hook

@@ -334,7 +334,8 @@ class Strategy(StrategyHooks, ABC):
         Returns:
             the loss as the precision left it.
         """
-        module, precision = self.lightning_module, self.precision_plugin
+        precision: Any = self.precision_plugin
+        module = self.lightning_module
         assert module is not None, "a strategy goes backward only after connect"
         self.pre_backward(closure_loss)
         closure_loss = precision.pre_backward(closure_loss, module)
@@ -362,7 +363,8 @@ class Strategy(StrategyHooks, ABC):
             what ``optimizer.step`` returned.
         """
         module: Any = model if model is not None else self.lightning_module
-        return self.precision_plugin.optimizer_step(optimizer, model=module, closure=closure, **kwargs)
+        precision: Any = self.precision_plugin
+        return precision.optimizer_step(optimizer, model=module, closure=closure, **kwargs)
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
     @property

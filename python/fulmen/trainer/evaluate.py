@@ -28,12 +28,10 @@ from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.strategies.strategy import Strategy
 from fulmen.trainer import data
 from fulmen.trainer.hook_table import (
-    Call,
     call_hooks,
     call_module,
-    callback_calls,
+    calls,
     fire,
-    module_call,
     module_overrides,
     overrides,
 )
@@ -116,8 +114,8 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
     step, takes = make_eval_step(trainer, kind)
     check_dataloader_idx(trainer, kind, several)
     transfer = make_transfer(trainer, f"{kind}_step")
-    starts = batch_hooks(trainer, f"on_{kind}_batch_start", several)
-    ends = batch_hooks(trainer, f"on_{kind}_batch_end", several)
+    starts = calls(trainer, f"on_{kind}_batch_start")
+    ends = calls(trainer, f"on_{kind}_batch_end")
     start_name, end_name, step_name = f"on_{kind}_batch_start", f"on_{kind}_batch_end", f"{kind}_step"
     sends_rows = stage is not RunningStage.SANITY_CHECKING
     begin, processed, end = schedule.begin_eval_batch, schedule.eval_processed, schedule.end_eval_batch
@@ -143,24 +141,6 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
         if trainer.received_sigterm:
             raise SIGTERMException
     ledger.clear_batch()
-
-
-def batch_hooks(trainer: Trainer, name: str, several: bool) -> tuple[Call, ...]:
-    """Everybody's batch hook: callbacks, then the module."""
-    return callback_calls(trainer, name) + module_batch_hook(trainer, name, several)
-
-
-def module_batch_hook(trainer: Trainer, name: str, several: bool) -> tuple[Call, ...]:
-    """The module's batch hook; one that takes the loader's index only as ``**kwargs`` gets it by name."""
-    found = module_call(trainer, name)
-    if not found or not several:
-        return found
-    parameters = inspect.signature(found[0]).parameters
-    by_position = "dataloader_idx" in parameters or any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    if by_position:
-        return found
-    hook = found[0]
-    return (lambda *args: hook(*args[:-1], dataloader_idx=args[-1]),)
 
 
 def make_eval_step(trainer: Trainer, kind: str) -> tuple[Callable[..., Any], int]:
@@ -202,7 +182,7 @@ def check_dataloader_idx(trainer: Trainer, kind: str, several: bool) -> None:
         if not module_overrides(module, name):
             continue
         parameters = inspect.signature(getattr(module, name)).parameters
-        wide = any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters.values())
+        wide = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
         given = parameters.get("dataloader_idx")
         if several and given is None and not wide:
             raise errors.runtime_error(

@@ -97,7 +97,9 @@ class TensorEntry(Entry):
     def __init__(self, reduction: str, graph: bool, **names: Any) -> None:
         super().__init__(**names)
         self._reduction, self._graph = reduction, graph
-        self.reset()
+        self._value: Tensor | None = None
+        self._last: Tensor | None = None
+        self._weight = 0.0
 
     def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
         if not value.is_floating_point():
@@ -127,8 +129,7 @@ class TensorEntry(Entry):
         return self._value / self._weight
 
     def reset(self) -> None:  # noqa: D102
-        self._value: Tensor | None = None
-        self._last: Tensor | None = None
+        self._value = self._last = None
         self._weight = 0.0
 
 

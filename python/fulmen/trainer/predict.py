@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.trainer import evaluate
-from fulmen.trainer.hook_table import call_hooks, call_module, fire
+from fulmen.trainer.hook_table import call_hooks, call_module, calls, fire
 from fulmen.trainer.states import RunningStage
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
@@ -57,8 +57,8 @@ def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:
     step, takes = evaluate.make_eval_step(trainer, "predict")
     evaluate.check_dataloader_idx(trainer, "predict", several)
     transfer = make_transfer(trainer, "predict_step")
-    starts = evaluate.batch_hooks(trainer, "on_predict_batch_start", several)
-    ends = evaluate.batch_hooks(trainer, "on_predict_batch_end", several)
+    starts = calls(trainer, "on_predict_batch_start")
+    ends = calls(trainer, "on_predict_batch_end")
     for batch, batch_idx, dataloader_idx in feed:
         schedule.begin_eval_batch(counter, feed.last)
         loop._note_indices(batch_idx, dataloader_idx)

@@ -25,7 +25,8 @@ class Counts:
         if name not in STAGES:
             raise AttributeError(f"counts have {', '.join(STAGES)}, not {name!r}")
         schedule, counter, scope = self._place
-        return int(schedule.progress(counter)[scope][name])
+        progress: Any = schedule.progress(counter)
+        return int(progress[scope][name])
 
     def __setattr__(self, name: str, value: int) -> None:
         if name not in STAGES:

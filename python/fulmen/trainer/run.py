@@ -118,8 +118,7 @@ def prepare(
     checkpoints.finish_restore()
     if path:
         rank_zero_info(f"{'Restored all states' if fn is TrainerFn.FITTING else 'Loaded model weights'} from {path}")
-    if fn is TrainerFn.FITTING:
-        module.zero_grad()
+    module.zero_grad()
 
 
 def prepare_data(trainer: Trainer) -> None:

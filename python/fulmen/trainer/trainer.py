@@ -411,7 +411,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         if self.local_rank != 0:
             return
         bar = self.progress_bar_callback
-        if bar is not None and bar.is_enabled:
+        if bar is not None and getattr(bar, "is_enabled", False):
             bar.print(*args, **kwargs)
         else:
             print(*args, **kwargs)
@@ -424,7 +424,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
             empty_init: leave weights uninitialised, for a checkpoint to fill.
         """
         if self.strategy.root_device.type != "cpu" and self.strategy.root_device.index is not None:
-            self.strategy.accelerator.setup_device(self.strategy.root_device)
+            self._devices.accelerator.setup_device(self.strategy.root_device)
         with self.strategy.tensor_init_context(empty_init=empty_init):
             yield
 
