@@ -70,7 +70,10 @@ def make_module(L: Any, **options: Any) -> Any:
             if scheduler is None:
                 return optimizer
             made: Any = {
-                "step": lambda: {"scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9), "interval": "step"},
+                "step": lambda: {
+                    "scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+                    "interval": "step",
+                },
                 "epoch": lambda: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5),
                 "plateau": lambda: {
                     "scheduler": torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0),
@@ -96,7 +99,9 @@ def logged(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def observe(L: Any, loggers: Any, callbacks: Any, folder: Path, module: dict[str, Any], **options: Any) -> dict[str, Any]:
+def observe(
+    L: Any, loggers: Any, callbacks: Any, folder: Path, module: dict[str, Any], **options: Any
+) -> dict[str, Any]:
     """Fits, tests and predicts in ``folder``, and tells everything that can be seen of it."""
     folder.mkdir(parents=True)
     before = os.getcwd()

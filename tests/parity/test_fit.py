@@ -14,10 +14,7 @@ import fulmen.loggers
 
 from .harness import observe
 
-pytest.importorskip("lightning", reason="the oracle is not installed: pip install lightning==2.6.6")
-import lightning.pytorch as lightning
-import lightning.pytorch.callbacks
-import lightning.pytorch.loggers
+lightning = pytest.importorskip("lightning.pytorch", reason="compares with Lightning, which is not installed")
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "defaults": ({}, {"max_epochs": 2}),
