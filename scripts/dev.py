@@ -318,7 +318,8 @@ RUST_LINT: list[tuple[str, ...]] = [
 PYTHON_LINT: list[tuple[str, ...]] = [
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
-    ("mypy", "--strict"),
+    # strict, with the relaxations that pyproject.toml gives reasons for
+    ("mypy",),
 ]
 
 
