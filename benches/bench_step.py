@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ BARE = {
     "enable_checkpointing": False,
     "enable_progress_bar": False,
     "enable_model_summary": False,
-    "barebones": False,
 }
 
 
@@ -68,18 +67,30 @@ class Stamps:
         return (self.end - self.begin) / (self.last - WARM) * 1e6
 
 
-def batches(steps: int) -> list[tuple[Tensor, Tensor]]:
-    """Ready-made batches: x of shape (8, 32), y of shape (8,)."""
+class Batches:
+    """Ready-made batches: x of shape (8, 32), y of shape (8,). Not a list, which would mean several loaders."""
+
+    def __init__(self, steps: int) -> None:
+        self.content = _batches(WARM + steps + 2)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+
+def _batches(number: int) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(0)
     some = [(torch.randn(8, 32, generator=generator), torch.randint(2, (8,), generator=generator)) for _ in range(16)]
-    return [some[i % 16] for i in range(WARM + steps + 2)]
+    return [some[i % 16] for i in range(number)]
 
 
 def hand_written(steps: int) -> float:
     """The floor: what a user would write without a trainer."""
     stamps, model = Stamps(steps), nn.Linear(32, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for index, (x, y) in enumerate(batches(steps)):
+    for index, (x, y) in enumerate(Batches(steps)):
         stamps.see(index)
         loss = F.cross_entropy(model(x), y)
         optimizer.zero_grad()
@@ -112,7 +123,7 @@ def trained(package: Any, logs: int, prog_bar: bool, **options: Any) -> Callable
 
         with tempfile.TemporaryDirectory() as folder:
             trainer = package.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, **options)
-            trainer.fit(Model(), batches(steps))
+            trainer.fit(Model(), Batches(steps))
         return stamps.per_step()
 
     return run

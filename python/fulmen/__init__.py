@@ -27,8 +27,10 @@ _HOME = {
     "seed_everything": "fulmen.utilities.seed",
 }
 _PACKAGES = frozenset(
-    "accelerators callbacks cli compat core demos errors loggers plugins precision profilers strategies trainer tuner "
-    "utilities".split()
+    [
+        *("accelerators", "callbacks", "cli", "compat", "core", "demos", "errors", "loggers", "plugins", "precision"),
+        *("profilers", "strategies", "trainer", "tuner", "utilities"),
+    ]
 )
 
 
