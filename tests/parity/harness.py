@@ -64,7 +64,7 @@ def make_module(L: Any, **options: Any) -> Any:
             optimizer: Any = {
                 "sgd": lambda: torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9),
                 "adam": lambda: torch.optim.Adam(self.parameters(), lr=0.01),
-                "lbfgs": lambda: torch.optim.LBFGS(self.parameters(), lr=0.1, max_iter=3),
+                "lbfgs": lambda: torch.optim.LBFGS(self.parameters(), lr=0.01, max_iter=4),
             }[kind]()
             scheduler = options.get("scheduler")
             if scheduler is None:

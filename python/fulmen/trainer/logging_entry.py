@@ -72,6 +72,8 @@ class NumberEntry(Entry):
     def __init__(self, store: MetricStore, reduction: str, double: bool, **names: Any) -> None:
         super().__init__(**names)
         self._store = store
+        # under "64-true" sums of 32-bit values are 64-bit as well, as those of new tensors are
+        double = double or torch.get_default_dtype() is torch.float64
         self._number = store.add(reduction, double)
         self._dtype = torch.float64 if double else torch.float32
 
