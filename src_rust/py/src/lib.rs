@@ -2,6 +2,8 @@
 
 mod enter;
 mod metrics;
+mod metrics_batch;
+mod metrics_sites;
 mod py_imports;
 mod schedule;
 
