@@ -10,6 +10,7 @@ use pyo3::{PyTraverseError, intern};
 use crate::metrics_batch::Batch;
 use crate::metrics_sites::{Options, Sites};
 use crate::py_imports;
+use crate::timeline::{Timeline, now};
 
 /// Accumulators for logged values, addressed by the number that `add` gave, and the short way of `self.log` to them.
 #[pyclass(module = "fulmen._core")]
@@ -20,6 +21,7 @@ pub struct MetricStore {
     batch: Batch,
     changed: bool,
     nonfinite: Option<usize>,
+    timeline: Option<(Py<Timeline>, usize)>,
 }
 
 impl MetricStore {
@@ -152,6 +154,7 @@ impl MetricStore {
         metric_attribute: &Bound<'_, PyAny>,
         rank_zero_only: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
+        let start = now();
         let options = [
             prog_bar,
             logger,
@@ -169,7 +172,15 @@ impl MetricStore {
         let Some(value) = number(value)? else { return Ok(false) };
         let weight = if weighted { self.batch.weight(batch_size)? } else { 1.0 };
         self.take(slot, value, weight)?;
+        if let Some((timeline, part)) = &self.timeline {
+            timeline.borrow_mut(name.py()).inner.nested(*part, start, now());
+        }
         Ok(true)
+    }
+
+    /// The time that `log` takes is this part of the timeline's.
+    fn attach(&mut self, timeline: Py<Timeline>, part: usize) {
+        self.timeline = Some((timeline, part));
     }
 
     /// From now on `log` knows this quantity in the present stage, for the present loader. `options` are the arguments of
