@@ -51,6 +51,10 @@ class Ledger:
         self._bar: dict[str, Tensor] = {}
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
 
+    def attach(self, timeline: Any, part: int) -> None:
+        """Time spent in `log` belongs to this part of the timeline."""
+        self._store.attach(timeline, part)
+
     # ---- the loops tell where they are -------------------------------------------------------------------------------
 
     def start(self, stage: RunningStage) -> None:
