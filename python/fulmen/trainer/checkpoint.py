@@ -89,7 +89,8 @@ class Checkpoints:
                 f"`trainer.ckpt_path = {self.trainer.ckpt_path!r}` was set but you did not pass `ckpt_path`: it is used. "
                 "Set it to None to start without."
             )
-            return self.trainer.ckpt_path
+            chosen: str | Path = self.trainer.ckpt_path
+            return chosen
         self.user_managed = False
         if ckpt_path is None and hpc_checkpoint(self.trainer.default_root_dir) and _in_slurm(self.trainer):
             return hpc_checkpoint(self.trainer.default_root_dir)

@@ -48,7 +48,7 @@ def _predict(trainer: Trainer) -> list[Any] | list[list[Any]] | None:
     call_hooks(trainer, "on_predict_epoch_end")
     call_hooks(trainer, "on_predict_end", strategy=True)
     evaluate.restore_modes(modes)
-    return loop._results_to_return()  # type: ignore[no-any-return]
+    return loop._results_to_return()
 
 
 def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:

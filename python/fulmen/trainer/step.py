@@ -154,7 +154,7 @@ def _direct(trainer: Trainer) -> Step:
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)
         if flags & CLOSES:
