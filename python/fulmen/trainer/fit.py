@@ -63,7 +63,7 @@ def sanity_check(trainer: Trainer) -> None:
 
 def _sanity_check(trainer: Trainer) -> None:
     schedule = trainer._schedule
-    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumption() != "fresh":
+    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumes_within_epoch():
         return
     stage = trainer.state.stage
     trainer.state.stage = RunningStage.SANITY_CHECKING
@@ -83,6 +83,7 @@ def train(trainer: Trainer) -> None:
     trainer.fit_loop.setup_data()
     if schedule.finished():
         return
+    owed = schedule.validation_owed()
     place = schedule.resume()
     loop = trainer.fit_loop
     feed = loop._feed = loop._loaders.feed()
@@ -104,6 +105,9 @@ def train(trainer: Trainer) -> None:
             schedule.epoch_started()
         if not first:
             feed = loop._feed = loop._loaders.feed()
+        if owed:
+            validate(trainer)
+            owed = False
         if place != "epoch_end" and not (schedule.should_stop and schedule.epoch_done()):
             train_epoch(trainer, feed)
         end_epoch(trainer)

@@ -33,7 +33,7 @@ pub(super) fn after_batch(s: &Schedule, now: Option<f64>) -> Due {
     Due(due)
 }
 
-fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
+pub(super) fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
     let epoch = s.progress(Kind::Epoch).current.completed;
     if s.config.check_val_every_n_epoch.is_some_and(|n| !(epoch + 1).is_multiple_of(n)) {
         return false;
