@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,6 +97,10 @@ class ExportMixin:
         trainer, self._jit_is_scripting = self._trainer, True
         vars(self)["_trainer"] = None
         try:
-            yield
+            with warnings.catch_warnings():
+                # the method's own deprecation warning has said it already
+                warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+                warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+                yield
         finally:
             vars(self)["_trainer"], self._jit_is_scripting = trainer, False

@@ -230,6 +230,8 @@ class Checkpoints:
                         "missing. This is probably due to `ModelCheckpoint.save_weights_only` being set to `True`",
                         "Load the weights with `load_from_checkpoint` and fit without `ckpt_path`",
                     )
+            if not trainer.strategy.lightning_restore_optimizer:
+                return
             trainer.strategy.load_optimizer_state_dict(loaded)
             for config, state in zip(trainer.lr_scheduler_configs, loaded["lr_schedulers"], strict=False):
                 config.scheduler.load_state_dict(state)

@@ -170,7 +170,10 @@ def _check_batches(given: dict[str, Any]) -> None:
         given["reload_dataloaders_every_n_epochs"] = values.at_least("reload_dataloaders_every_n_epochs", reload, 0, "")
     except (TypeError, ValueError):
         raise errors.misconfiguration(
-            "Trainer(reload_dataloaders_every_n_epochs)", "an int >= 0", reload, "Pass 0 to keep the loaders"
+            "Trainer(reload_dataloaders_every_n_epochs)",
+            "an int >= 0",
+            reload,
+            f"It should be an int >= 0, got {reload!r}",
         ) from None
 
 

@@ -129,7 +129,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     step_schedulers_present = has_scheduler(trainer, "step", plateau=False)
     epoch_schedulers_present = has_scheduler(trainer, "epoch", plateau=False)
     schedule.step_plateau = has_scheduler(trainer, "step", plateau=True)
-    needs_time = schedule.needs_time
+    needs_time = schedule.epoch_needs_time
     begin, processed, tick = schedule.begin_batch, schedule.processed, schedule.tick
     set_batch = ledger.set_batch
     if takes_iterator(trainer.lightning_module):

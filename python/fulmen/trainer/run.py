@@ -93,7 +93,7 @@ def prepare(
     strategy.connect(module)
     callback_setup.attach_module_callbacks(trainer)
     legacy.adapt(trainer, module)
-    trainer._ledger.reset_metrics()
+    trainer._ledger.begin_run()
     check_run(trainer)
     strategy.setup_environment()
     trainer._signals.install()

@@ -222,6 +222,12 @@ impl Schedule {
         self.inner.validation_owed()
     }
 
+    /// Does `tick()` want to know the time in this epoch?
+    #[getter]
+    fn epoch_needs_time(&self) -> bool {
+        self.inner.epoch_needs_time()
+    }
+
     #[getter]
     fn needs_time(&self) -> bool {
         self.inner.needs_time()
