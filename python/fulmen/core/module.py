@@ -288,7 +288,7 @@ class LightningModule(
         if isinstance(dictionary, collection):
             # the metrics themselves, where those of a compute group would come as copies
             shared = getattr(dictionary, "_enable_compute_groups", True)
-            items = dictionary.items(keep_base=False, copy_state=not shared)  # type: ignore[call-arg]
+            items = dictionary.items(keep_base=False, copy_state=not shared)
         else:
             items = dictionary.items()
         for name, value in items:
