@@ -35,7 +35,9 @@ from fulmen.trainer.hook_table import (
     module_overrides,
     overrides,
 )
+from fulmen.trainer.iterator_steps import run_steps
 from fulmen.trainer.states import RunningStage, TrainerFn
+from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.model_helpers import is_overridden
@@ -113,6 +115,14 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
     several = feed.sequential and loaders > 1
     step, takes = make_eval_step(trainer, kind)
     check_dataloader_idx(trainer, kind, several)
+    if takes_iterator(trainer.lightning_module, f"{kind}_step"):
+
+        def send_rows(*_: Any) -> None:
+            if stage is not RunningStage.SANITY_CHECKING:
+                ledger.send_eval_step_rows()
+
+        run_steps(trainer, kind, counter, feed, step, loaders if several else 1, send_rows)
+        return
     transfer = make_transfer(trainer, f"{kind}_step")
     starts = calls(trainer, f"on_{kind}_batch_start")
     ends = calls(trainer, f"on_{kind}_batch_end")
@@ -179,7 +189,7 @@ def check_dataloader_idx(trainer: Trainer, kind: str, several: bool) -> None:
     """
     module = trainer.lightning_module
     for name in (f"{kind}_step", f"on_{kind}_batch_start", f"on_{kind}_batch_end"):
-        if not module_overrides(module, name):
+        if not module_overrides(module, name) or (name.endswith("_step") and takes_iterator(module, name)):
             continue
         parameters = inspect.signature(getattr(module, name)).parameters
         wide = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
