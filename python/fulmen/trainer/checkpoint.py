@@ -11,7 +11,7 @@ from fulmen import errors
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
-from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
+from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call, profiled
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -63,7 +63,8 @@ class Checkpoints:
             if owner is not None and owner.hparams:
                 checkpoint.update(_hparams_entries(owner, prefix))
         if datamodule is not None:
-            state = datamodule.state_dict()
+            part = f"[LightningDataModule]{type(datamodule).__name__}"
+            state = profiled(trainer, part, "state_dict", datamodule.state_dict)()
             if state:
                 checkpoint[type(datamodule).__qualname__] = state
         if not weights_only:

@@ -33,7 +33,9 @@ from fulmen.trainer.hook_table import (
     calls,
     fire,
     module_overrides,
+    module_owner,
     overrides,
+    profiled,
 )
 from fulmen.trainer.iterator_steps import run_steps
 from fulmen.trainer.states import RunningStage, TrainerFn
@@ -157,12 +159,14 @@ def make_eval_step(trainer: Trainer, kind: str) -> tuple[Callable[..., Any], int
     """The step of an evaluation, and how many of ``(batch, batch_idx, dataloader_idx)`` it takes."""
     strategy = trainer.strategy
     name = f"{kind}_step"
-    method = getattr(trainer.lightning_module, name)
+    module = trainer.lightning_module
+    method = getattr(module, name)
     takes = _argument_count(method)
+    method = profiled(trainer, module_owner(module), name, method)
     precision = strategy.precision_plugin
     trivial = isinstance(strategy, SingleDeviceStrategy) and not overrides(strategy, name, Strategy)
     if not trivial:
-        return getattr(strategy, name), takes
+        return profiled(trainer, f"[Strategy]{type(strategy).__name__}", name, getattr(strategy, name)), takes
     context = getattr(precision, f"{'val' if kind == 'validation' else kind}_step_context")
     if type(precision) is Precision:
         return method, takes
