@@ -2,8 +2,11 @@
 
 mod enter;
 mod metrics;
+mod metrics_batch;
+mod metrics_sites;
 mod py_imports;
 mod schedule;
+mod timeline;
 
 use pyo3::prelude::*;
 
@@ -13,6 +16,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<metrics::MetricStore>()?;
     module.add_class::<schedule::Schedule>()?;
+    module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     Ok(())
 }
