@@ -34,12 +34,10 @@ class Ledger:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self._store = MetricStore()
+        self._renew_store()
         self._training: dict[tuple[Any, ...], Entry] = {}
         self._evaluation: dict[tuple[Any, ...], Entry] = {}
         self._arguments: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-        self.log_fast = self._store.log
-        self.set_training_batch = self._store.set_batch
         self._entries = self._training
         self._stage = RunningStage.TRAINING
         self._current_loader = 0
@@ -50,6 +48,11 @@ class Ledger:
         self._logged: dict[str, Tensor] = {}
         self._bar: dict[str, Tensor] = {}
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
+
+    def _renew_store(self) -> None:
+        self._store = MetricStore()
+        self.log_fast = self._store.log
+        self.set_training_batch = self._store.set_batch
 
     # ---- the loops tell where they are -------------------------------------------------------------------------------
 
@@ -103,7 +106,7 @@ class Ledger:
         self._training.clear()
         self._evaluation.clear()
         self._arguments.clear()
-        self._store = MetricStore()
+        self._renew_store()
         self._eval_rows.clear()
         self.reset_metrics()
 
