@@ -1,7 +1,8 @@
 """Which hooks are really overridden, found once before a loop, and the one place that calls them.
 
 Within one moment the order is always: callbacks in the trainer's order, the module, the strategy. A hook that nobody
-overrides is not in the table, so a loop that holds an empty tuple pays nothing for it.
+overrides is not in the table, so a loop that holds an empty tuple pays nothing for it; nor is one of a callback that says
+that it has nothing to do there in this run (``Callback._idle``).
 """
 
 from __future__ import annotations
@@ -17,11 +18,23 @@ from fulmen.core.hooks import ModelHooks
 from fulmen.core.module import LightningModule
 from fulmen.profilers.base import PassThroughProfiler
 from fulmen.strategies.strategy import Strategy
+from fulmen.trainer.timeline import HOOKS
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
 Call = Callable[..., Any]
+
+
+class _TimedCall(partial[Any]):
+    """A callback's hook with trainer and module filled in, and the part of the timeline that it belongs to."""
+
+    part: int
+
+    def __new__(cls, call: Call, /, *args: Any, part: int) -> _TimedCall:
+        self = super().__new__(cls, call, *args)
+        self.part = part
+        return self
 
 
 def overrides(instance: object, name: str, base: type) -> bool:
@@ -68,13 +81,18 @@ def module_owner(module: object) -> str:
 
 def _callback_call(trainer: Trainer, callback: Callback, name: str) -> Call:
     owner = f"[Callback]{getattr(callback, 'state_key', type(callback).__name__)}"
-    return partial(profiled(trainer, owner, name, getattr(callback, name)), trainer, trainer.lightning_module)
+    call = profiled(trainer, owner, name, getattr(callback, name))
+    return _TimedCall(call, trainer, trainer.lightning_module, part=trainer.timeline.part_of(callback))
 
 
 def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | None = None) -> tuple[Call, ...]:
     """The callbacks' own versions of hook ``name``, with trainer and module filled in."""
     chosen = trainer.callbacks if callbacks is None else callbacks
-    return tuple(_callback_call(trainer, c, name) for c in chosen if overrides(c, name, Callback))
+    return tuple(
+        _callback_call(trainer, c, name)
+        for c in chosen
+        if overrides(c, name, Callback) and not (isinstance(c, Callback) and c._idle(name, trainer))
+    )
 
 
 def module_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
@@ -103,8 +121,11 @@ def fire(trainer: Trainer, name: str, found: tuple[Call, ...], *args: Any, **kwa
     """Calls what was found for hook ``name``; logging inside it goes by that name."""
     before = trainer._hook
     trainer._hook = name
+    mark = trainer.timeline.mark
+    mark(trainer.timeline.here)
     for call in found:
         call(*args, **kwargs)
+        mark(getattr(call, "part", HOOKS))
     trainer._hook = before
 
 

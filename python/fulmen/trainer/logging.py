@@ -34,6 +34,7 @@ class Ledger:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self._timed: tuple[Any, int] | None = None
         self._renew_store()
         self._training: dict[tuple[Any, ...], Entry] = {}
         self._evaluation: dict[tuple[Any, ...], Entry] = {}
@@ -53,6 +54,13 @@ class Ledger:
         self._store = MetricStore()
         self.log_fast = self._store.log
         self.set_training_batch = self._store.set_batch
+        if self._timed is not None:
+            self._store.attach(*self._timed)
+
+    def attach(self, timeline: Any, part: int) -> None:
+        """Time spent in `log` belongs to this part of the timeline."""
+        self._timed = (timeline, part)
+        self._store.attach(timeline, part)
 
     # ---- the loops tell where they are -------------------------------------------------------------------------------
 
