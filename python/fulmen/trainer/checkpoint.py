@@ -186,7 +186,9 @@ class Checkpoints:
     def _restore_datamodule(self) -> None:
         datamodule = self.trainer.datamodule
         if datamodule is not None and type(datamodule).__qualname__ in self._loaded:
-            datamodule.load_state_dict(self._loaded[type(datamodule).__qualname__])
+            owner = f"[LightningDataModule]{type(datamodule).__name__}"
+            load = profiled(self.trainer, owner, "load_state_dict", datamodule.load_state_dict)
+            load(self._loaded[type(datamodule).__qualname__])
 
     def _restore_callbacks(self) -> None:
         trainer = self.trainer
