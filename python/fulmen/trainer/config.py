@@ -17,7 +17,12 @@ from fulmen.trainer.config_modes import announce_edge_values, apply_barebones, a
 from fulmen.utilities.rank_zero import rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
 
-PROFILERS = ("simple", "advanced", "pytorch", "xla")
+PROFILERS = {
+    "simple": "SimpleProfiler",
+    "advanced": "AdvancedProfiler",
+    "pytorch": "PyTorchProfiler",
+    "xla": "XLAProfiler",
+}
 DEFAULT_MAX_EPOCHS = 1000
 
 
@@ -92,7 +97,7 @@ class Config:
 
         Raises:
             MisconfigurationException, ValueError, TypeError: an argument is wrong, or contradicts another.
-            NotYet: a profiler or a model registry.
+            NotYet: a profiler that is not there yet, or a model registry.
         """
         given = {"timeline": True, **given}
         announce_edge_values(given)
@@ -238,7 +243,7 @@ def _check_rest(given: dict[str, Any]) -> None:
         50 if rows is None else values.at_least("log_every_n_steps", rows, 0, "optimizer steps per row (0: no rows)")
     )
     given["default_root_dir"] = values.root_dir(given["default_root_dir"])
-    _check_profiler(given["profiler"])
+    given["profiler"] = _profiler(given["profiler"])
     if given["model_registry"] not in (None, ""):
         raise errors.NotYet(
             f"Trainer(model_registry={given['model_registry']!r})",
@@ -247,20 +252,19 @@ def _check_rest(given: dict[str, Any]) -> None:
     given["model_registry"] = None
 
 
-def _check_profiler(profiler: Any) -> None:
-    from fulmen.profilers.base import PassThroughProfiler
-    from fulmen.profilers.profiler import Profiler
+def _profiler(profiler: Any) -> Any:
+    """The profiler that is meant, None for none."""
+    from fulmen import profilers
 
-    if profiler is None or type(profiler) is PassThroughProfiler:
-        return
-    if isinstance(profiler, str) and profiler.lower() not in PROFILERS:
-        raise errors.misconfiguration(
-            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Pass one of these names"
-        )
-    if not isinstance(profiler, (str, Profiler)):
+    if profiler is None or isinstance(profiler, profilers.Profiler):
+        return profiler
+    if not isinstance(profiler, str):
         raise errors.type_error(
             "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Subclass `Profiler`"
         )
-    raise errors.NotYet(
-        f"Trainer(profiler={errors.show(profiler)})", "Wrap the call of `trainer.fit` in `torch.profiler.profile()`"
-    )
+    kind = PROFILERS.get(profiler.lower())
+    if kind is None:
+        raise errors.misconfiguration(
+            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Pass one of these names"
+        )
+    return getattr(profilers, kind)()

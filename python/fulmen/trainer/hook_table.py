@@ -17,6 +17,7 @@ from fulmen.callbacks.early_stopping import EarlyStopping
 from fulmen.core.hooks import ModelHooks
 from fulmen.core.module import LightningModule
 from fulmen.strategies.strategy import Strategy
+from fulmen.trainer.profiling import profiled
 from fulmen.trainer.timeline import HOOKS
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | 
     module = trainer.lightning_module
     chosen = trainer.callbacks if callbacks is None else callbacks
     return tuple(
-        _TimedCall(getattr(c, name), trainer, module, part=trainer.timeline.part_of(c))
+        _TimedCall(
+            profiled(trainer, f"[Callback]{c.state_key}.{name}", getattr(c, name)),
+            trainer,
+            module,
+            part=trainer.timeline.part_of(c),
+        )
         for c in chosen
         if overrides(c, name, Callback) and not (isinstance(c, Callback) and c._idle(name, trainer))
     )
@@ -65,13 +71,17 @@ def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | 
 def module_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
     """The module's own version of hook ``name``, or nothing."""
     module = trainer.lightning_module
-    return (getattr(module, name),) if module is not None and module_overrides(module, name) else ()
+    if module is None or not module_overrides(module, name):
+        return ()
+    return (profiled(trainer, f"[LightningModule]{type(module).__name__}.{name}", getattr(module, name)),)
 
 
 def strategy_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
     """The strategy's own version of hook ``name``, or nothing."""
     strategy = trainer.strategy
-    return (getattr(strategy, name),) if overrides(strategy, name, Strategy) else ()
+    if not overrides(strategy, name, Strategy):
+        return ()
+    return (profiled(trainer, f"[Strategy]{type(strategy).__name__}.{name}", getattr(strategy, name)),)
 
 
 def calls(trainer: Trainer, name: str, *, strategy: bool = False) -> tuple[Call, ...]:
@@ -102,7 +112,9 @@ def call_module(trainer: Trainer, name: str, *args: Any, **kwargs: Any) -> Any:
     before = trainer._hook
     trainer._hook = name
     try:
-        return getattr(trainer.lightning_module, name)(*args, **kwargs)
+        module = trainer.lightning_module
+        call = profiled(trainer, f"[LightningModule]{type(module).__name__}.{name}", getattr(module, name))
+        return call(*args, **kwargs)
     finally:
         trainer._hook = before
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
-from fulmen.trainer import callback_setup, fit, legacy, predict
+from fulmen.trainer import callback_setup, fit, legacy, predict, profiling
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
 from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
@@ -119,6 +119,7 @@ def prepare(
     check_run(trainer)
     strategy.setup_environment()
     trainer._signals.install()
+    profiling.begin(trainer)
     prepare_data(trainer)
     trainer._torn_down = False
     _share_trainer(trainer)
@@ -158,7 +159,9 @@ def prepare_data(trainer: Trainer) -> None:
 def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any) -> None:
     before = trainer._hook
     trainer._hook = name
-    call(**kwargs)
+    owner = getattr(call, "__self__", trainer.lightning_module)
+    kind = "LightningDataModule" if owner is trainer.datamodule else "LightningModule"
+    profiling.profiled(trainer, f"[{kind}]{type(owner).__name__}.{name}", call)(**kwargs)
     trainer._hook = before
 
 
@@ -201,6 +204,7 @@ def finish(trainer: Trainer) -> None:
     call_teardown(trainer)
     for logger in trainer.loggers:
         logger.finalize("success")
+    profiling.end(trainer, report=True)
     trainer.state.status = TrainerStatus.FINISHED
     trainer.state.stage = None
 
@@ -257,6 +261,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
         except Exception as late:
             rank_zero_warn(f"A teardown hook failed after {type(exception).__name__}: {late!r}")
     finally:
+        profiling.end(trainer, report=False)
         trainer._torn_down = True
         trainer._hook = None
         trainer._ledger.clear_batch()
