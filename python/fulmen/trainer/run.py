@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
-from fulmen.profilers.base import PassThroughProfiler
-from fulmen.trainer import callback_setup, fit, legacy, predict
+from fulmen.trainer import callback_setup, fit, legacy, predict, profiling
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
-from fulmen.trainer.hook_table import call_hooks, callback_calls, fire, profiled
+from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
@@ -119,9 +118,8 @@ def prepare(
     trainer._ledger.begin_run()
     check_run(trainer)
     strategy.setup_environment()
-    if type(trainer.profiler) is not PassThroughProfiler:
-        trainer.profiler.setup(stage=fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
     trainer._signals.install()
+    profiling.begin(trainer)
     prepare_data(trainer)
     trainer._torn_down = False
     _share_trainer(trainer)
@@ -164,7 +162,7 @@ def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any
     owner = getattr(call, "__self__", None)
     if owner is not None:
         kind = "LightningDataModule" if owner is trainer.datamodule else "LightningModule"
-        call = profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
+        call = profiling.profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
     call(**kwargs)
     trainer._hook = before
 
@@ -208,7 +206,7 @@ def finish(trainer: Trainer) -> None:
     call_teardown(trainer)
     for logger in trainer.loggers:
         logger.finalize("success")
-    trainer.profiler.describe()
+    profiling.end(trainer, report=True)
     trainer.state.status = TrainerStatus.FINISHED
     trainer.state.stage = None
 
@@ -266,6 +264,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
         except Exception as late:
             rank_zero_warn(f"A teardown hook failed after {type(exception).__name__}: {late!r}")
     finally:
+        profiling.end(trainer, report=False)
         trainer._torn_down = True
         trainer._hook = None
         trainer._ledger.clear_batch()
