@@ -23,7 +23,7 @@ DEFAULT_MAX_EPOCHS = 1000
 
 @dataclass
 class Config:
-    """The 41 arguments of `Trainer`, in its order, and what follows from them.
+    """The arguments of `Trainer`, in its order, and what follows from them.
 
     `None` remains only where it means something of its own (``min_epochs``, ``check_val_every_n_epoch``, …).
     """
@@ -69,6 +69,7 @@ class Config:
     default_root_dir: str | None
     enable_autolog_hparams: bool
     model_registry: None
+    prefetch: int | str = "auto"
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -87,7 +88,7 @@ class Config:
         """Checks what `Trainer` was given.
 
         Args:
-            given: all 41 arguments by name, with the signature's defaults where nothing was given.
+            given: all arguments by name, with the signature's defaults where nothing was given.
 
         Raises:
             MisconfigurationException, ValueError, TypeError: an argument is wrong, or contradicts another.
@@ -244,6 +245,7 @@ def _check_rest(given: dict[str, Any]) -> None:
             "Save with ModelCheckpoint, and upload the file with your registry's client",
         )
     given["model_registry"] = None
+    given["prefetch"] = values.prefetch(given.get("prefetch", "auto"))
 
 
 def _check_profiler(profiler: Any) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fulmen.prefetch.state import set_global_generators
 from fulmen.trainer import evaluate
 from fulmen.trainer.hook_table import (
     call_hooks,
@@ -85,6 +86,7 @@ def train(trainer: Trainer) -> None:
         return
     place = schedule.resume()
     loop = trainer.fit_loop
+    generators = loop._go_to_place(place)
     feed = loop._feed = loop._loaders.feed()
     schedule.start_clock(time.monotonic())
     ledger.start(RunningStage.TRAINING)
@@ -93,6 +95,9 @@ def train(trainer: Trainer) -> None:
     call_hooks(trainer, "on_train_start", strategy=True)
     if place == "mid_epoch":
         feed.skip(schedule.progress("batch")["current"]["completed"])
+    if generators is not None:
+        # now: hooks may have drawn, and the interrupted run had called them before
+        set_global_generators(generators)
     first = True
     while not schedule.finished():
         if not first:

@@ -47,7 +47,7 @@ __all__ = ["Trainer"]
 class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties):
     """Trains, validates, tests and predicts with a :class:`~fulmen.LightningModule`.
 
-    All arguments are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
+    All arguments but the last are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
     where an argument given in code wins.
 
     Args:
@@ -93,6 +93,8 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: where files go that nobody gave a place; default the working directory.
         enable_autolog_hparams: whether hyperparameters go to the loggers.
         model_registry: name in a hosted registry: not available.
+        prefetch: how batches are got ready: "auto" finds the fastest way that gives exactly the loaders' batches, "off"
+            uses the loaders as they are, a number is the most batches to make ahead.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -145,6 +147,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: str | Path | None = None,
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
+        prefetch: int | str = "auto",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)

@@ -1,0 +1,52 @@
+"""Which source a loader gets."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from torch.utils.data import DataLoader
+
+from fulmen.prefetch.plain import PlainSource
+from fulmen.prefetch.source import Source
+
+Mode = Literal["auto", "off"] | int
+"""``Trainer(prefetch=...)``: find the fastest source, use loaders as they are, or make so many batches ahead."""
+
+_log = logging.getLogger(__name__)
+
+#: methods of a DataLoader whose overriding changes what its batches are, in a way that nobody else can know
+_DECISIVE = ("__iter__", "__next__", "_get_iterator", "_index_sampler", "_auto_collation", "__getattribute__", "__len__")
+
+
+def choose(loader: Any, mode: Mode = "auto") -> Source:
+    """The fastest source that gives exactly this loader's batches.
+
+    Args:
+        loader: whatever can be iterated over.
+        mode: "auto"; "off": the loader as it is; a number: make at most so many batches ahead.
+    """
+    source = _choose(loader, mode)
+    _log.debug("prefetch: %s", source)
+    return source
+
+
+def _choose(loader: Any, mode: Mode) -> Source:
+    if mode == "off" or mode == 0:
+        return PlainSource(loader, "prefetching is switched off")
+    if not isinstance(loader, DataLoader):
+        return PlainSource(loader, f"{type(loader).__name__} is no torch DataLoader")
+    changed = overridden(loader)
+    if changed is not None:
+        return PlainSource(loader, f"{type(loader).__name__} has its own {changed}")
+    if loader.num_workers > 0:
+        return PlainSource(loader, "its worker processes bring the batches")
+    return PlainSource(loader, "its samples are made by code of its own")
+
+
+def overridden(loader: DataLoader[Any]) -> str | None:
+    """The first method with which a subclass of DataLoader makes its batches itself, None if there is none."""
+    cls = type(loader)
+    if cls is DataLoader:
+        return None
+    return next((name for name in _DECISIVE if getattr(cls, name, None) is not getattr(DataLoader, name, None)), None)
