@@ -16,7 +16,15 @@ Mode = Literal["auto", "off"] | int
 _log = logging.getLogger(__name__)
 
 #: methods of a DataLoader whose overriding changes what its batches are, in a way that nobody else can know
-_DECISIVE = ("__iter__", "__next__", "_get_iterator", "_index_sampler", "_auto_collation", "__getattribute__", "__len__")
+_DECISIVE = (
+    "__iter__",
+    "__next__",
+    "_get_iterator",
+    "_index_sampler",
+    "_auto_collation",
+    "__getattribute__",
+    "__len__",
+)
 
 
 def choose(loader: Any, mode: Mode = "auto") -> Source:

@@ -53,7 +53,9 @@ class Loaders:
         self._feed: Feed | None = None
         self.combined = combined
         self.limits = limits
-        self.sources = [] if combined is None else [choose(each, trainer._config.prefetch) for each in combined.flattened]
+        self.sources = (
+            [] if combined is None else [choose(each, trainer._config.prefetch) for each in combined.flattened]
+        )
         self.num_batches: int | None = 0
         if combined is not None:
             combined.limits = _as_numbers(limits)

@@ -23,7 +23,20 @@ def config(**given):
 
 def test_the_fields_are_the_arguments_in_their_order():
     fields = list(Config.__dataclass_fields__)
-    assert fields[: len(DEFAULTS)] == list(DEFAULTS) and len(DEFAULTS) == 41
+    assert fields[: len(DEFAULTS)] == list(DEFAULTS) and len(DEFAULTS) == 42
+
+
+@pytest.mark.parametrize(("given", "normal"), [("auto", "auto"), ("off", "off"), (0, "off"), (3, 3)])
+def test_prefetch(given, normal):
+    assert config(prefetch=given).prefetch == normal
+
+
+@pytest.mark.parametrize(
+    ("given", "error"), [("on", ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)]
+)
+def test_prefetch_is_checked(given, error):
+    with pytest.raises(error, match=r"Trainer\(prefetch\)"):
+        config(prefetch=given)
 
 
 def test_effective_defaults():
