@@ -6,9 +6,12 @@ import logging
 from typing import Any, Literal
 
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _DatasetKind
 
+from fulmen.prefetch.gather import GatherSource, reason_against
 from fulmen.prefetch.plain import PlainSource
 from fulmen.prefetch.source import Source
+from fulmen.utilities.types import _Stateful
 
 Mode = Literal["auto", "off"] | int
 """``Trainer(prefetch=...)``: find the fastest source, use loaders as they are, or make so many batches ahead."""
@@ -44,12 +47,19 @@ def _choose(loader: Any, mode: Mode) -> Source:
         return PlainSource(loader, "prefetching is switched off")
     if not isinstance(loader, DataLoader):
         return PlainSource(loader, f"{type(loader).__name__} is no torch DataLoader")
+    if isinstance(loader, _Stateful):
+        return PlainSource(loader, "it keeps its own state")
     changed = overridden(loader)
     if changed is not None:
         return PlainSource(loader, f"{type(loader).__name__} has its own {changed}")
     if loader.num_workers > 0:
         return PlainSource(loader, "its worker processes bring the batches")
-    return PlainSource(loader, "its samples are made by code of its own")
+    if loader._dataset_kind != _DatasetKind.Map:
+        return PlainSource(loader, "its dataset is an iterable")
+    reason = reason_against(loader)
+    if reason is None:
+        return GatherSource(loader, None if mode == "auto" else int(mode))
+    return PlainSource(loader, reason)
 
 
 def overridden(loader: DataLoader[Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 mod enter;
 mod metrics;
+mod prefetch;
 mod py_imports;
 mod schedule;
 
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<metrics::MetricStore>()?;
+    module.add_class::<prefetch::Batch>()?;
+    module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     Ok(())
