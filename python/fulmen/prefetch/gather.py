@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -25,8 +26,7 @@ from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from fulmen._core import Batch, Gatherer
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
-from fulmen.prefetch.plain import leave_out
-from fulmen.prefetch.samplers import batches_ahead
+from fulmen.prefetch.samplers import batches_ahead, index_batches
 from fulmen.prefetch.source import Source, State
 from fulmen.prefetch.state import Place
 
@@ -117,10 +117,13 @@ def _structured(structure: Any) -> Callable[[list[Any]], Any]:
     if isinstance(structure, dict):
         items = {key: _structured(part) for key, part in structure.items()}
         return lambda fields: {key: make(fields) for key, make in items.items()}
-    if structure == list(range(len(structure))):
-        return lambda fields: fields
     parts = [_structured(part) for part in structure]
     return lambda fields: [make(fields) for make in parts]
+
+
+def _is_flat(structure: Any) -> bool:
+    """Whether the list of the fields is the batch."""
+    return isinstance(structure, list) and structure == list(range(len(structure)))
 
 
 class GatherSource(Source):
@@ -153,20 +156,22 @@ class GatherSource(Source):
         place = self._place
         left_out = place.begin()
         inner: Any = iter(self.loader)
-        arriving = place.arriving
-        if arriving:
+        own = type(inner) is _SingleProcessDataLoaderIter
+        sampler = index_batches(self.loader, inner) if own else inner
+        started = place.arriving and left_out > 0
+        if place.arriving:
             place.begin_sampler()
-            leave_out(inner, left_out)
+            deque(islice(sampler, left_out), maxlen=0)
             place.arrive()
-        description = self._look_again()
-        if type(inner) is not _SingleProcessDataLoaderIter or description is None:
-            batches = self._stock(inner)
+        description = self._look_again() if own else None
+        if description is None:
+            batches = self._stock(inner, sampler, own, started)
         elif self._threaded:
-            batches = self._ahead(inner, description, left_out)
+            batches = self._ahead(inner, sampler, description, started)
         else:
-            batches = self._at_once(inner, description)
-        self._running = batches if arriving and left_out else _noting_start(place, batches)
-        return self._running  # type: ignore[no-any-return]
+            batches = self._at_once(inner, sampler, description, started)
+        self._running = batches
+        return batches
 
     def _look_again(self) -> Description | None:
         """The dataset as it is now; None if it is no longer what it was."""
@@ -179,38 +184,48 @@ class GatherSource(Source):
         self._gatherer = self._gatherer.replanned(description.plan)
         return description
 
-    def _stock(self, inner: Any) -> Iterator[Any]:
+    def _stock(self, inner: Any, sampler: Iterator[Any], own: bool, started: bool) -> Iterator[Any]:
+        """The stock loader's batches, for a dataset that is no longer what it was."""
         place = self._place
+        if own:
+            inner._sampler_iter = sampler
+        if not started:
+            place.begin_sampler()
         for batch in inner:
             place.taken += 1
             yield batch
 
-    def _at_once(self, inner: Any, description: Description) -> Iterator[Any]:
+    def _at_once(self, inner: Any, sampler: Iterator[Any], description: Description, started: bool) -> Iterator[Any]:
         """Each batch when it is asked for: no index is drawn early, whatever the sampler."""
         place, now = self._place, self._gatherer.now
-        structured, pinned = _structured(description.structure), inner._pin_memory
-        templates: dict[int, list[Tensor]] = {}
-        for indices in inner._sampler_iter:
-            rows = len(indices)
-            like = templates.get(rows)
-            if like is None:
-                templates.clear()
-                like = templates[rows] = _templates(description, rows)
-            fields = now(indices, like)
-            batch = self._by_stock(inner, indices) if fields is None else structured(fields)
+        structured = None if _is_flat(description.structure) else _structured(description.structure)
+        pinned, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
+        if not started:
+            place.begin_sampler()
+        for indices in sampler:
+            if len(indices) != rows:
+                rows = len(indices)
+                like = _templates(description, rows)
+            batch = now(indices, like)
+            if batch is None:
+                batch = self._by_stock(inner, indices, description)
+            elif structured is not None:
+                batch = structured(batch)
             if pinned:
                 batch = pin_memory(batch, inner._pin_memory_device)
             place.taken += 1
             yield batch
 
-    def _ahead(self, inner: Any, description: Description, drawn: int) -> Iterator[Any]:
+    def _ahead(self, inner: Any, sampler: Iterator[Any], description: Description, started: bool) -> Iterator[Any]:
         """Batches that threads gather, the next ones while the consumer has this one."""
         place, start, depth = self._place, self._gatherer.start, self._depth
-        structured, sampler = _structured(description.structure), inner._sampler_iter
+        structured, drawn = _structured(description.structure), place.taken
         watched, pinned = description.watched, inner._pin_memory
         limit = batches_ahead(self.loader)
         begun: deque[tuple[Any, Batch | None, list[int]]] = deque()
         ended = False
+        if not started:
+            place.begin_sampler()
         while True:
             while not ended and len(begun) <= depth and (not begun or drawn < limit):
                 indices = next(sampler, None)
@@ -223,7 +238,7 @@ class GatherSource(Source):
                 return
             indices, coming, versions = begun.popleft()
             if coming is None:
-                batch = self._by_stock(inner, indices)
+                batch = self._by_stock(inner, indices, description)
             else:
                 fields = coming.take()
                 if versions != [tensor._version for tensor in watched]:
@@ -237,16 +252,13 @@ class GatherSource(Source):
             place.taken += 1
             yield batch
 
-    def _by_stock(self, inner: Any, indices: Any) -> Any:
+    def _by_stock(self, inner: Any, indices: Any, description: Description) -> Any:
         """A batch of unusual indices: those that numpy's samplers give are ints all the same."""
         if isinstance(indices, list) and all(type(index).__name__ in ("int64", "int32") for index in indices):
-            fields = self._gatherer.now([int(index) for index in indices], self._templates_for(len(indices)))
+            fields = self._gatherer.now([int(index) for index in indices], _templates(description, len(indices)))
             if fields is not None:
-                return _structured(describe(self.loader.dataset).structure)(fields)
+                return _structured(description.structure)(fields)
         return inner._dataset_fetcher.fetch(indices)
-
-    def _templates_for(self, rows: int) -> list[Tensor]:
-        return _templates(describe(self.loader.dataset), rows)
 
     def state(self) -> State:
         """Where the consumer stands."""
@@ -261,8 +273,3 @@ class GatherSource(Source):
         if self._running is not None:
             self._running.close()
             self._running = None
-
-
-def _noting_start(place: Place, batches: Iterator[Any]) -> Iterator[Any]:
-    place.begin_sampler()
-    yield from batches

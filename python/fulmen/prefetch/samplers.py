@@ -7,6 +7,8 @@ index; after that they only count, until they are asked beyond the end.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from torch.utils.data import (
@@ -62,3 +64,41 @@ def _of_sampler(sampler: Any, batch_size: int) -> float:
         return 0
     # asked beyond the last sample it draws once more from the user's generator
     return samples // batch_size
+
+
+def index_batches(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:
+    """The indices of a pass, batch by batch: those that the stock loader's iterator would ask for, drawn as it would.
+
+    torch's `RandomSampler` hands out a list element by element through a generator; here the list's own iterator is used.
+
+    Args:
+        loader: the loader.
+        inner: the stock iterator of the pass, which nobody has asked for an index yet.
+    """
+    batch_sampler: Any = loader.batch_sampler
+    if type(batch_sampler) is BatchSampler and type(batch_sampler.sampler) is RandomSampler:
+        drawn: Any = _Unwrapped(batch_sampler.sampler)
+        return iter(BatchSampler(drawn, batch_sampler.batch_size, batch_sampler.drop_last))
+    return inner._sampler_iter  # type: ignore[no-any-return]
+
+
+class _Unwrapped:
+    """What a sampler gives, without the steps of its generator where that only passes a list on."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+
+    def __iter__(self) -> Iterator[Any]:
+        return chain.from_iterable(_pieces(iter(self._sampler)))
+
+
+def _pieces(generator: Iterator[Any]) -> Iterator[Iterable[Any]]:
+    for first in generator:
+        yield (first,)
+        passed_on = getattr(generator, "gi_yieldfrom", None)
+        if type(passed_on) is _LIST_ITERATOR:
+            # when it is used up, the generator goes on behind it
+            yield passed_on
+
+
+_LIST_ITERATOR = type(iter([]))
