@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _DatasetKind
@@ -13,7 +13,7 @@ from fulmen.prefetch.plain import PlainSource
 from fulmen.prefetch.source import Source
 from fulmen.utilities.types import _Stateful
 
-Mode = Literal["auto", "off"] | int
+Mode = str | int
 """``Trainer(prefetch=...)``: find the fastest source, use loaders as they are, or make so many batches ahead."""
 
 _log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
 from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
@@ -101,7 +102,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def _gatherer(description: Description, keep_bytes: int) -> Gatherer:
     fields = [(*DLPACK_TYPES.get(dtype, (1, 8 * dtype.itemsize)), list(shape)) for dtype, shape in description.fields]
-    return Gatherer(description.plan, fields, keep_bytes, torch.empty_like, torch.from_dlpack)
+    return Gatherer(description.plan, fields, keep_bytes, torch.empty_like, from_dlpack)
 
 
 def _templates(description: Description, rows: int) -> list[Tensor]:
@@ -242,11 +243,11 @@ class GatherSource(Source):
             else:
                 fields = coming.take()
                 if versions != [tensor._version for tensor in watched]:
+                    # somebody wrote to the dataset since
                     again = start(indices)
                     assert again is not None, "the indices were good before"
                     fields = again.take()
                 batch = structured(fields)
-            coming = fields = None
             if pinned:
                 batch = pin_memory(batch, inner._pin_memory_device)
             place.taken += 1
