@@ -2,9 +2,12 @@
 
 mod enter;
 mod metrics;
+mod metrics_batch;
+mod metrics_sites;
 mod prefetch;
 mod py_imports;
 mod schedule;
+mod timeline;
 
 use pyo3::prelude::*;
 
@@ -16,6 +19,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<prefetch::Batch>()?;
     module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
+    module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     Ok(())
 }
