@@ -75,6 +75,7 @@ class Config:
     enable_autolog_hparams: bool
     model_registry: None
     timeline: bool = True
+    prefetch: int | str = "auto"
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -253,6 +254,7 @@ def _check_rest(given: dict[str, Any]) -> None:
             "Save with ModelCheckpoint, and upload the file with your registry's client",
         )
     given["model_registry"] = None
+    given["prefetch"] = values.prefetch(given.get("prefetch", "auto"))
 
 
 def _profiler(profiler: Any) -> Any:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from fulmen.prefetch.state import set_global_generators
 from fulmen.trainer import evaluate
 from fulmen.trainer.alarms import Alarms
 from fulmen.trainer.hook_table import (
@@ -90,6 +91,7 @@ def train(trainer: Trainer) -> None:
     owed = schedule.validation_owed()
     place = schedule.resume()
     loop = trainer.fit_loop
+    generators = loop._go_to_place(place)
     feed = loop._feed = loop._loaders.feed()
     schedule.start_clock(time.monotonic())
     ledger.start(RunningStage.TRAINING)
@@ -98,6 +100,9 @@ def train(trainer: Trainer) -> None:
     call_hooks(trainer, "on_train_start", strategy=True)
     if place == "mid_epoch":
         feed.skip(schedule.progress("batch")["current"]["completed"])
+    if generators is not None:
+        # now: hooks may have drawn, and the interrupted run had called them before
+        set_global_generators(generators)
     first = True
     while not schedule.finished():
         if not first:

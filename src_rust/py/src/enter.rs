@@ -1,10 +1,10 @@
 //! The one door between Python and the core: errors are mapped here, and nowhere else.
 //!
-//! Calls that the hot path makes take well under a microsecond and keep the GIL; work above some ten microseconds has to
-//! release it, which no function of the present modules reaches.
+//! Calls that the hot path makes take well under a microsecond and keep the GIL; work above some ten microseconds, and
+//! waiting, goes through [`detached`], which releases it.
 
 use fulmen_core::{Error, Result};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::py_imports;
@@ -12,6 +12,11 @@ use crate::py_imports;
 /// Runs a short piece of core work and turns its error into the Python exception that users expect.
 pub fn enter<T>(py: Python<'_>, work: impl FnOnce() -> Result<T>) -> PyResult<T> {
     work().map_err(|error| to_python(py, &error))
+}
+
+/// Runs long work, or waits, while other Python threads run.
+pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(work)
 }
 
 /// The table of errors: which kind becomes which exception.
@@ -26,6 +31,7 @@ fn to_python(py: Python<'_>, error: &Error) -> PyErr {
             },
             Err(error) => error,
         },
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::State { .. } => PyRuntimeError::new_err(message),
     }
 }

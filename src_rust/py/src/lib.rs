@@ -4,6 +4,7 @@ mod enter;
 mod metrics;
 mod metrics_batch;
 mod metrics_sites;
+mod prefetch;
 mod py_imports;
 mod schedule;
 mod timeline;
@@ -15,6 +16,8 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<metrics::MetricStore>()?;
+    module.add_class::<prefetch::Batch>()?;
+    module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
     module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;

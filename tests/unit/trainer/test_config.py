@@ -29,7 +29,20 @@ def test_the_fields_are_the_arguments_in_their_order():
 
 LIGHTNING = 41
 """Arguments that Lightning has too; ours come after them."""
-OWN = ["timeline"]
+OWN = ["timeline", "prefetch"]
+
+
+@pytest.mark.parametrize(("given", "normal"), [("auto", "auto"), ("off", "off"), (0, "off"), (3, 3)])
+def test_prefetch(given, normal):
+    assert config(prefetch=given).prefetch == normal
+
+
+@pytest.mark.parametrize(
+    ("given", "error"), [("on", ValueError), (-1, ValueError), (True, TypeError), (1.5, TypeError)]
+)
+def test_prefetch_is_checked(given, error):
+    with pytest.raises(error, match=r"Trainer\(prefetch\)"):
+        config(prefetch=given)
 
 
 def test_effective_defaults():
