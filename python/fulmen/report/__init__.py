@@ -13,7 +13,8 @@ Nothing here is needed for training: the package is loaded by its two commands o
 
 from __future__ import annotations
 
+from fulmen.report.folders import find_runs
 from fulmen.report.page import write_report
 from fulmen.report.picture import write_picture
 
-__all__ = ["write_picture", "write_report"]
+__all__ = ["find_runs", "write_picture", "write_report"]

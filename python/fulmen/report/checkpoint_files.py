@@ -70,15 +70,15 @@ def _describe(path: Path, folder: Path) -> CheckpointFile:
 def _mark_best(found: list[tuple[Path, CheckpointFile]]) -> None:
     """Asks the newest checkpoint that can be read for its callback's opinion."""
     for path, _ in reversed(found[-3:]):
-        if path.is_dir():
-            continue
-        for state in _callback_states(path):
+        states = [] if path.is_dir() else _callback_states(path)
+        for state in states:
             best, score = state.get("best_model_path"), state.get("best_model_score")
             for other, file in found:
                 if best and score is not None and Path(str(best)).name == other.name:
                     file.best = True
                     file.score = f"{state.get('monitor')} = {float(score):.6g}"
-        return
+        if states:
+            return
 
 
 def _callback_states(path: Path) -> list[dict[str, Any]]:

@@ -49,10 +49,15 @@ def group_series(many: Iterable[Series]) -> list[Group]:
         if series.name not in group.names:
             group.names.append(series.name)
     for group in groups.values():
-        group.names.sort(key=lambda name: (_stage_order(name), _LEVEL.sub(r"\1", name), not name.endswith("_step")))
+        group.names.sort(key=lambda name: (_stage_order(name), base_name(name), not name.endswith("_step")))
         if group.by_batch:
             group.title = f"{group.title}, by evaluation batch"
     return sorted(groups.values(), key=lambda group: (group.by_batch, "loss" not in group.title.lower()))
+
+
+def base_name(name: str) -> str:
+    """``train_loss`` for ``train_loss_step`` and ``train_loss_epoch``."""
+    return _LEVEL.sub(r"\1", name)
 
 
 def _is_rate(name: str) -> bool:
@@ -61,8 +66,7 @@ def _is_rate(name: str) -> bool:
 
 def _subject(name: str) -> str:
     """``train_loss_step``, ``val/loss`` and ``loss_epoch`` are all about ``loss``."""
-    name = _LOADER.sub(r"\1", name)
-    name = _LEVEL.sub(r"\1", name)
+    name = base_name(_LOADER.sub(r"\1", name))
     stage = _STAGE.match(name)
     return stage.group(2) if stage else name
 

@@ -42,7 +42,7 @@ def render(runs: Sequence[Run]) -> str:
 
     groups = group_series(series for run in runs for series in run.series.values())
     content = {
-        "overview": ("Overview", parts.overview(runs)),
+        "overview": ("Overview", parts.overview(runs, groups)),
         "curves": ("Curves", parts.curves(groups)),
         "rates": ("Learning rate", parts.rates(groups)),
         "time": ("Time", parts.time(runs)),

@@ -12,10 +12,11 @@ _REST = "everything else"
 _MANY_CHARTS = 6
 
 
-def overview(runs: Sequence[Run]) -> str:
-    """A card for each run, and the last and best values of all metrics."""
+def overview(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+    """A card for each run, the first chart, and the last and best values of all metrics."""
     cards = "".join(_card(run, at, len(runs) > 1) for at, run in enumerate(runs))
-    return f'<div class="grid">{cards}</div><h2>Values</h2><div class="card">{_values(runs)}</div>'
+    chart = '<div class="first" data-charts="first"></div>' if groups else ""
+    return f'<div class="grid">{cards}{chart}</div><h2>Values</h2><div class="card">{_values(runs, groups)}</div>'
 
 
 def _card(run: Run, at: int, several: bool) -> str:
@@ -45,8 +46,8 @@ def _card(run: Run, at: int, several: bool) -> str:
     )
 
 
-def _values(runs: Sequence[Run]) -> str:
-    names = list(dict.fromkeys(name for run in runs for name in run.series))
+def _values(runs: Sequence[Run], groups: Sequence[Group]) -> str:
+    names = [name for group in groups for name in group.names]
     if not names:
         return '<p class="empty">No values have been logged yet.</p>'
     rows = []
@@ -102,7 +103,8 @@ def _charts(groups: Sequence[Group], part: str, missing: str) -> str:
         '<option value="epoch">epochs</option></select></label>'
         '<label>smoothing <input type="range" min="0" max="0.99" step="0.01" value="0" data-option="smooth">'
         "<output>0.00</output></label>"
-        f'<label><input type="checkbox" data-option="log"> logarithmic</label>{search}</div>'
+        f'<label><input type="checkbox" data-option="log"> logarithmic</label>'
+        f'<label><input type="checkbox" data-option="outliers" checked> cut outliers off</label>{search}</div>'
         f'<div class="grid" data-charts="{part}"></div>'
     )
 
@@ -131,7 +133,7 @@ def _timeline(run: Run, timeline: Timeline) -> str:
         share = seconds / whole
         title = f"{name}: {duration(seconds)}, {share:.1%}"
         bar.append(f'<span style="width:{100 * share:.3f}%;background:{colour}" title="{text(title)}"></span>')
-        meter = f'<span class="meter"><i style="width:{100 * share:.2f}%;background:{colour}"></i></span>{share:.1%}'
+        meter = f'<span class="meter"><i style="width:{100 * share:.2f}%;background:{colour}"></i></span><span class="share">{share:.1%}</span>'
         per_step = f"{1e3 * seconds / timeline.steps:.3g} ms" if timeline.steps else ""
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
         rows.append(row(swatch + text(name), [meter, duration(seconds), per_step], numbers=True))

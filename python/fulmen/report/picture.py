@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fulmen import errors
-from fulmen.report.groups import DEVICE, Group, group_series
+from fulmen.report.groups import DEVICE, Group, base_name, group_series
 from fulmen.report.metrics_file import epochs_done
 from fulmen.report.run_folder import Run
 from fulmen.utilities.imports import package_available
@@ -86,9 +86,12 @@ def _draw(axes: Any, runs: Sequence[Run], group: Group, x: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
     everything: list[float] = []
+    bases = list(dict.fromkeys(map(base_name, group.names)))
     for number, run in enumerate(runs):
         ends = run.metrics.epoch_ends()
-        for at, name in enumerate(name for name in group.names if name in run.series):
+        for name in (name for name in group.names if name in run.series):
+            # a metric by step and the same by epoch are one colour, the former paler
+            at = bases.index(base_name(name))
             series = run.series[name]
             xs = [epochs_done(s, ends) for s in series.steps] if x == "epoch" and not group.by_batch else series.steps
             label = name if len(runs) == 1 else f"{run.label}: {name}"

@@ -70,7 +70,9 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        """The highest step of a value that does not stand on an evaluation's own axis; -1 without any."""
+        """The training's last step that a row speaks of; -1 without any."""
+        if ends := self.metrics.epoch_ends():
+            return int(ends[-1][0])
         steps = [max(s.steps) for s in self.series.values() if not s.counts_batches]
         return int(max(steps, default=-1))
 
@@ -94,8 +96,8 @@ def read_run(path: Path, label: str) -> Run:
     run.hparams = _read_hparams(path / HPARAMS, run.notes)
     environment = _read_json(path / ENVIRONMENT, run.notes)
     environment.pop("version", None)
+    run.started = _time(environment.pop("started", None))
     run.environment = {name: _text(value) for name, value in environment.items()}
-    run.started = _time(environment.get("started"))
     run.timeline = _read_timeline(path / TIMELINE, run.notes)
     run.checkpoints = find_checkpoints(path / "checkpoints")
     return run

@@ -55,17 +55,30 @@ function smoothed(values, weight) {
   });
 }
 
+/* The range of nearly all values, if a few others would press these into a line; [low, high] otherwise. */
+function withoutOutliers(values, low, high) {
+  const sorted = values.slice().sort((a, b) => a - b);
+  const at = (share) => sorted[Math.round(share * (sorted.length - 1))];
+  const [from, to] = [at(0.03), at(0.97)];
+  return sorted.length >= 20 && high - low > 20 * (to - from) && to > from ? [Math.max(low, from), Math.min(high, to)] : [low, high];
+}
+
+let clips = 0;
+
 class Chart {
-  /* data: the report's data; group: what to draw; options: shared settings {x, smooth, log, hiddenRuns}. */
+  /* data: the report's data; group: what to draw; options: shared settings {x, smooth, log, outliers, hiddenRuns}. */
   constructor(place, data, group, options) {
     this.group = group;
     this.options = options;
     this.hidden = new Set();
     this.cursor = null;
     this.lines = [];
+    // a metric by step and the same by epoch are one colour, the former paler
+    const base = (name) => name.replace(/_(step|epoch)$/, "");
+    const bases = [...new Set(group.names.map(base))];
     data.runs.forEach((run, r) => {
       group.names.filter((name) => run.series[name]).forEach((name) => {
-        const position = group.names.indexOf(name);
+        const position = bases.indexOf(base(name));
         const several = data.runs.length > 1;
         this.lines.push({
           run: r, name, label: several ? `${run.label}: ${name}` : name, data: run.series[name],
@@ -112,6 +125,7 @@ class Chart {
     const log = this.options.log;
     const shown = this.visible();
     let [x0, x1, y0, y1] = [Infinity, -Infinity, Infinity, -Infinity];
+    const values = [];
     for (const line of shown) {
       line.x = byEpoch ? line.data.e : line.data.x;
       line.raw = log ? line.data.y.map((v) => (v !== null && v > 0 ? v : null)) : line.data.y;
@@ -120,10 +134,12 @@ class Chart {
         if (line.raw[i] === null) return;
         x0 = Math.min(x0, x); x1 = Math.max(x1, x);
         y0 = Math.min(y0, line.raw[i]); y1 = Math.max(y1, line.raw[i]);
+        values.push(line.raw[i]);
       });
     }
     if (x0 > x1) return null;
     if (x0 === x1) { x0 -= 0.5; x1 += 0.5; }
+    if (this.options.outliers && !log) [y0, y1] = withoutOutliers(values, y0, y1);
     const flat = y0 === y1;
     if (log) {
       const pad = flat ? 2 : (y1 / y0) ** 0.05;
@@ -140,7 +156,7 @@ class Chart {
       x: (v) => MARGIN.left + ((v - x0) / (x1 - x0)) * (right - MARGIN.left),
       y: (v) => bottom - ((f(v) - f(y0)) / (f(y1) - f(y0))) * (bottom - MARGIN.top),
       xTicks: linearTicks(x0, x1, Math.max(3, Math.floor(width / 90))),
-      yTicks: log ? logTicks(y0, y1) : linearTicks(y0, y1, 4),
+      yTicks: log ? logTicks(y0, y1) : linearTicks(y0, y1, 5),
       right, bottom, shown, label: this.group.byBatch ? "evaluation batch" : byEpoch ? "epochs done" : "step",
     };
   }
@@ -166,6 +182,10 @@ class Chart {
     this.svg.append(make("svg:line", { class: "axis", x1: MARGIN.left, x2: scale.right, y1: scale.bottom, y2: scale.bottom }));
     for (const tick of scale.xTicks) text(scale.x(tick), scale.bottom + 16, format(tick), "middle");
     text((MARGIN.left + scale.right) / 2, HEIGHT - 3, scale.label, "middle");
+    const id = `clip${clips++}`;
+    const room = { x: MARGIN.left - 5, y: 0, width: scale.right - MARGIN.left + 10, height: scale.bottom + 5 };
+    this.plot = make("svg:g", { "clip-path": `url(#${id})` });
+    this.svg.append(make("svg:clipPath", { id }, make("svg:rect", room)), this.plot);
     for (const line of scale.shown) this.drawLine(line, scale);
     this.cursorLayer = make("svg:g", { "aria-hidden": "true" });
     this.svg.append(this.cursorLayer);
@@ -190,13 +210,13 @@ class Chart {
     };
     const style = { class: "line", stroke: line.colour, "stroke-dasharray": line.dash };
     const isSmoothed = line.y !== line.raw;
-    if (isSmoothed) this.svg.append(make("svg:path", { ...style, d: path(line.raw), opacity: 0.2, "stroke-width": 1 }));
-    this.svg.append(make("svg:path", { ...style, d: path(line.y), ...(line.faint && !isSmoothed ? { opacity: 0.5, style: "stroke-width:1.1" } : {}) }));
+    if (isSmoothed) this.plot.append(make("svg:path", { ...style, d: path(line.raw), opacity: 0.2, "stroke-width": 1 }));
+    this.plot.append(make("svg:path", { ...style, d: path(line.y), ...(line.faint && !isSmoothed ? { opacity: 0.5, style: "stroke-width:1.1" } : {}) }));
     const count = line.y.length;
     line.y.forEach((value, i) => {
       const alone = (line.y[i - 1] ?? null) === null && (line.y[i + 1] ?? null) === null;
       if (value === null || (count > 40 && !alone)) return;
-      this.svg.append(make("svg:circle", { cx: scale.x(line.x[i]), cy: scale.y(value), r: alone ? 4 : 2.4, fill: line.colour }));
+      this.plot.append(make("svg:circle", { cx: scale.x(line.x[i]), cy: scale.y(value), r: alone ? 4 : 2.4, fill: line.colour }));
     });
   }
 
@@ -243,7 +263,7 @@ class Chart {
       // a value far from the cursor is not the value here
       if (at < 0 || Math.abs(scale.x(line.x[at]) - x) > 24) continue;
       const value = line.y[at];
-      if (value !== null) {
+      if (value !== null && scale.y(value) > -5) {
         this.cursorLayer.append(make("svg:circle", { cx: scale.x(line.x[at]), cy: scale.y(value), r: 4, fill: line.colour, stroke: "var(--card)", "stroke-width": 1.5 }));
       }
       const mark = make("span", { class: "dot", style: `background:${line.colour}` });

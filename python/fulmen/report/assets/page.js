@@ -1,7 +1,7 @@
 /* Tabs, colours, runs and the settings of all charts. */
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const options = { x: "step", smooth: 0, log: false, hiddenRuns: new Set() };
+  const options = { x: "step", smooth: 0, log: false, outliers: true, hiddenRuns: new Set() };
   const charts = [];
   const drawAll = () => charts.forEach((chart) => chart.draw());
 
@@ -25,7 +25,8 @@
   /* ---- charts: made when their part is shown first */
   function fill(section) {
     for (const place of section.querySelectorAll("[data-charts]:empty")) {
-      data.groups.filter((group) => group.part === place.dataset.charts).forEach((group) => {
+      const part = place.dataset.charts;
+      (part === "first" ? data.groups.slice(0, 1) : data.groups.filter((group) => group.part === part)).forEach((group) => {
         const card = make("article", { class: "card", "data-title": [group.title, ...group.names].join(" ").toLowerCase() });
         place.append(card);
         charts.push(new Chart(card, data, group, options));
@@ -86,6 +87,7 @@
   }));
   bind("x", (c) => c.value, (c, v) => { c.value = v; });
   bind("log", (c) => c.checked, (c, v) => { c.checked = v; });
+  bind("outliers", (c) => c.checked, (c, v) => { c.checked = v; });
   bind("smooth", (c) => Number(c.value), (c, v) => { c.value = v; c.nextElementSibling.textContent = v.toFixed(2); });
   document.querySelectorAll("[data-filter]").forEach((search) => search.addEventListener("input", () => {
     const words = search.value.toLowerCase().split(/\s+/);
