@@ -129,7 +129,7 @@ class Chart {
     for (const line of shown) {
       line.x = byEpoch ? line.data.e : line.data.x;
       line.raw = log ? line.data.y.map((v) => (v !== null && v > 0 ? v : null)) : line.data.y;
-      line.y = this.options.smooth > 0 && line.raw.length > 2 ? smoothed(line.raw, this.options.smooth) : line.raw;
+      line.y = this.options.smooth > 0 && line.raw.length > 20 ? smoothed(line.raw, this.options.smooth) : line.raw;
       line.x.forEach((x, i) => {
         if (line.raw[i] === null) return;
         x0 = Math.min(x0, x); x1 = Math.max(x1, x);
