@@ -76,14 +76,15 @@ class NeptuneLogger(Logger):
         self._prefix = prefix
         self._log_model_checkpoints = log_model_checkpoints
         self._sent: dict[str, float] = {}
-        if run is None and (given.get("mode") or os.environ.get("NEPTUNE_MODE")) == "offline":
-            # without a server nobody else gives the run a name of its own
-            self._version = self._arguments.setdefault("custom_run_id", uuid.uuid4().hex)
+        self._offline = run is None and (given.get("mode") or os.environ.get("NEPTUNE_MODE")) == "offline"
+        if self._offline:
+            # without a server nobody else gives the run an id
+            self._version = uuid.uuid4().hex
 
     def __getstate__(self) -> dict[str, Any]:
-        # the connection stays here; another process goes on with the same run, by its id
+        # the connection stays here; another process goes on with the same run, by its id, if a server knows it
         state = {**self.__dict__, "_run": None}
-        if self._run is not None and "custom_run_id" not in self._arguments:
+        if self._run is not None and not self._offline:
             state["_arguments"] = {**self._arguments, "with_id": self.version}
         return state
 
@@ -94,7 +95,7 @@ class NeptuneLogger(Logger):
 
     @property
     def version(self) -> str | None:
-        """The run's short id; starts the run. In offline mode an id that the logger gave it."""
+        """The run's short id; starts the run. In offline mode an id that the logger makes, and logs as ``version``."""
         if self._version is None and rank_zero_only.rank == 0:
             run = self.experiment
             # a handler speaks of one namespace of its run
@@ -120,6 +121,8 @@ class NeptuneLogger(Logger):
 
             self._run = neptune.init_run(**self._arguments)
             self._run[_INTEGRATION] = _fulmen_version()
+            if self._offline:
+                self._run[self._path("version")] = self._version
         return self._run
 
     @property

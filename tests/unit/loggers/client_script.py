@@ -49,13 +49,12 @@ def media(service: str, logger: Any, module: Module) -> None:
         logger.log_image("picture", [picture], caption=["black"])
         logger.log_table("table", columns=["a", "b"], data=[[1, 2]])
         logger.log_text("text", columns=["a"], data=[["word"]])
-        logger.log_audio("sound", [np.zeros(100)], sample_rate=[100]) if "soundfile" in sys.modules else None
         logger.watch(module, log_graph=False)
         logger.experiment.finish()
     elif service == "mlflow":
         logger.experiment.log_text(logger.run_id, "words", "own.txt")
     elif service == "comet":
-        logger.experiment.log_image(picture, "picture")
+        logger.experiment.log_image(picture + 0.5, "picture")
         logger.experiment.end()
     else:
         logger.log_model_summary(module)

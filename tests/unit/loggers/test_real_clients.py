@@ -79,7 +79,7 @@ def test_wandb_offline(tmp_path: Path) -> None:
     [run] = [record.run for record in records if record.HasField("run")][:1]
     assert (run.project, run.display_name, list(run.tags)) == ("p", "n", ["t"])
     rows = [
-        {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
         for record in records
         if record.HasField("history")
     ]
@@ -93,7 +93,7 @@ def test_wandb_offline(tmp_path: Path) -> None:
             config[item.key] = json.loads(item.value_json)
     assert config["lr"] == 0.1 and config["net"]["width"] == 3
     names = ("picture", "table", "text")
-    kinds = {name: row[f"pre-{name}"]["_type"] for row in rows for name in names if f"pre-{name}" in row}
+    kinds = {name: row[f"pre-{name}/_type"] for row in rows for name in names if f"pre-{name}/_type" in row}
     assert kinds == {"picture": "images/separated", "table": "table-file", "text": "table-file"}
     assert len(list(tmp_path.glob("wandb/offline-run-*/files/media/images/*.png"))) == 1
 
@@ -151,7 +151,7 @@ def test_neptune_offline(tmp_path: Path) -> None:
     fields: dict[str, list[Any]] = {}
     for operation in operations:
         fields.setdefault("/".join(operation["path"]), []).append(operation)
-    assert line == f"version {fields['sys/custom_run_id'][0]['value']} of n in .neptune"
+    assert line == f"version {fields['training/version'][0]['value']} of n in .neptune"
     for name, expected in values.items():
         logged = [value["value"] for operation in fields[f"training/{name}"] if "values" in operation
                   for value in operation["values"]]  # fmt: skip

@@ -261,7 +261,7 @@ def test_comet(comet: Any) -> None:
 @pytest.mark.filterwarnings("ignore:CometLogger")
 def test_comet_arguments_of_earlier_versions(comet: Any) -> None:
     CometLogger(experiment_name="n", project_name="p", save_dir="s", offline=True)
-    comet.ExperimentConfig.assert_called_once_with(name="n", offline_directory="s", disabled=True)
+    comet.ExperimentConfig.assert_called_once_with(name="n", offline_directory="s")
     assert comet.start.call_args.kwargs["project"] == "p"
     assert comet.start.call_args.kwargs["online"] is False
     with pytest.warns(UserWarning, match="got both `project` and the deprecated `project_name`"):
