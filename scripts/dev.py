@@ -269,9 +269,9 @@ class Project:
         self.pytest("python tests", "unit, parity, contract", "-n", "2", "-m", "not slow and not distributed")
 
     def target_demo(self) -> None:
-        """Train the example, and say where the picture is."""
+        """Train the example, and say where picture and report are."""
         self.build()
-        with self.report.part("demo", "examples/digits.py: train, test, predict, draw"):
+        with self.report.part("demo", "examples/digits.py: train, test, predict, report"):
             self.run(self.python, ROOT / "examples" / "digits.py", "--out", ROOT / "demo_out")
 
     def target_bench(self) -> None:
