@@ -47,8 +47,8 @@ def files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        # environment.json is fulmen's own
-        if path.is_file() and not path.name.startswith("events.") and path.name != "environment.json"
+        # fulmen's own files
+        if path.is_file() and not path.name.startswith("events.") and path.suffix != ".json"
     }
 
 

@@ -14,7 +14,7 @@ from .progress_fakes import make_trainer, run_fit
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     time = [1000.0]
-    monkeypatch.setattr(fit_eta, "monotonic", lambda: time[0])
+    monkeypatch.setattr(fit_eta, "perf_counter", lambda: time[0])
     return time
 
 

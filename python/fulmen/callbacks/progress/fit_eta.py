@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ class FitEta:
 
     def start(self, trainer: Trainer) -> None:
         """The training begins, or goes on after a checkpoint."""
-        self._began = monotonic()
+        self._began = perf_counter()
         self._done_before = _share_done(trainer, 0) or 0.0
 
     def left(self, trainer: Trainer, batches: int) -> float | None:
@@ -42,7 +42,7 @@ class FitEta:
         done = _share_done(trainer, batches)
         if done is None or done >= 1 or done <= self._done_before:
             return None
-        return (monotonic() - self._began) * (1 - done) / (done - self._done_before)
+        return (perf_counter() - self._began) * (1 - done) / (done - self._done_before)
 
 
 def _share_done(trainer: Trainer, batches: int) -> float | None:
