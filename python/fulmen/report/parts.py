@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from fulmen.report.groups import CURVES, DEVICE, RATES, Group
 from fulmen.report.run_folder import Run, Timeline
-from fulmen.report.tables import compared, duration, moment, number, row, size, table, text
+from fulmen.report.tables import compared, duration, moment, number, row, share, size, table, text
 
 _REST = "everything else"
 _MANY_CHARTS = 6
@@ -130,10 +130,11 @@ def _timeline(run: Run, timeline: Timeline) -> str:
     bar, rows = [], []
     for at, (name, seconds) in enumerate(parts):
         colour = "var(--line)" if name == _REST else f"var(--s{at % 8})"
-        share = seconds / whole
-        title = f"{name}: {duration(seconds)}, {share:.1%}"
-        bar.append(f'<span style="width:{100 * share:.3f}%;background:{colour}" title="{text(title)}"></span>')
-        meter = f'<span class="meter"><i style="width:{100 * share:.2f}%;background:{colour}"></i></span><span class="share">{share:.1%}</span>'
+        part = seconds / whole
+        shown = share(part)
+        title = f"{name}: {duration(seconds)}, {shown}"
+        bar.append(f'<span style="width:{100 * part:.3f}%;background:{colour}" title="{text(title)}"></span>')
+        meter = f'<span class="meter"><i style="width:{100 * part:.2f}%;background:{colour}"></i></span><span class="share">{text(shown)}</span>'
         per_step = f"{1e3 * seconds / timeline.steps:.3g} ms" if timeline.steps else ""
         swatch = f'<span class="swatch" style="background:{colour}"></span>'
         rows.append(row(swatch + text(name), [meter, duration(seconds), per_step], numbers=True))

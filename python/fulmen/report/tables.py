@@ -73,7 +73,9 @@ def size(count: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.84 s``, ``12.3 s``, ``3 min 20 s``, ``5 h 12 min``, ``2 d 3 h``."""
+    """``84 ms``, ``8.40 s``, ``12.3 s``, ``3 min 20 s``, ``5 h 12 min``, ``2 d 3 h``."""
+    if seconds < 1:
+        return f"{1e3 * seconds:.3g} ms"
     if seconds < 60:
         return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
     whole = round(seconds)
@@ -86,6 +88,11 @@ def duration(seconds: float) -> str:
             rest = whole % big // small
             return f"{whole // big} {big_name}" + (f" {rest} {small_name}" if rest else "")
     return ""
+
+
+def share(part: float) -> str:
+    """``42.0%``, ``<0.1%``."""
+    return f"{part:.1%}" if part >= 0.0005 or part <= 0 else "<0.1%"
 
 
 def moment(time: datetime) -> str:

@@ -107,7 +107,7 @@ def test_colours_have_contrast(theme: int) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [
-    (0.5, "0.50 s"), (9.999, "10.00 s"), (59.94, "59.9 s"), (60, "1 min"), (200, "3 min 20 s"), (3600, "1 h"),
+    (0.00012, "0.12 ms"), (0.5, "500 ms"), (9.999, "10.00 s"), (59.94, "59.9 s"), (60, "1 min"), (200, "3 min 20 s"), (3600, "1 h"),
     (18720, "5 h 12 min"), (97200, "1 d 3 h"),
 ])  # fmt: skip
 def test_durations(seconds: float, words: str) -> None:
@@ -115,6 +115,7 @@ def test_durations(seconds: float, words: str) -> None:
 
 
 def test_sizes_and_numbers() -> None:
+    assert [tables.share(part) for part in (0, 0.0001, 0.0123, 1)] == ["0.0%", "<0.1%", "1.2%", "100.0%"]
     assert [tables.size(n) for n in (0, 999, 1000, 123_456_789, 5 * 10**15)] == [
         "0 B",
         "999 B",

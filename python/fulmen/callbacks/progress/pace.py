@@ -3,7 +3,7 @@
 On a terminal a bar is drawn at most ten times a second, and down to once where drawing takes more than half a percent of the time.
 
 Elsewhere (a file, a pipe, a job's log) a bar is a plain line now and then, without control characters: one every five
-seconds at most, one at an epoch's end at most, and never more than about 4 bytes a step, so that a thousand steps stay
+seconds at most, one at an epoch's end at most, and never more than about 3 bytes a step, so that a thousand steps stay
 below 5 KB however fast or slow they are.
 """
 
@@ -18,9 +18,9 @@ _LONGEST_STANDSTILL = 1.0
 _LINE_SECONDS = 5.0
 _EPOCH_LINE_SECONDS = 1.0
 _LONGEST_SILENCE = 300.0
-_BYTES_PER_STEP = 3.5
+_BYTES_PER_STEP = 2.5
 _FREE_EPOCH_LINES = 8
-_FREE_BYTES = 1200
+_FREE_BYTES = 800
 
 
 class LivePace:
