@@ -28,6 +28,7 @@ from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
 from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
+from fulmen.trainer.timeline_file import write_timeline
 from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
@@ -93,11 +94,12 @@ def execute(
 
 
 def say_where_the_time_went(trainer: Trainer) -> None:
-    """One line at the end of a fit, and a warning where it waited for its data."""
+    """One line at the end of a fit, a file beside its metrics, and a warning where it waited for its data."""
     timeline = trainer.timeline
     if not timeline.detailed or not timeline.steps or trainer.barebones:
         return
     rank_zero_info(f"Time: {timeline.summary()}")
+    write_timeline(trainer)
     advice = timeline.advice()
     if advice is not None:
         rank_zero_warn(advice, category=PossibleUserWarning)
