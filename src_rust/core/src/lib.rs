@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`schedule`] | every counter of a run and every decision of *when* |
 //! | [`metrics`] | the accumulators behind `self.log` |
+//! | [`checkpoint`] | checkpoint files |
 //!
-//! Nothing here does I/O, starts a thread or reads a clock; time is an argument where it matters.
+//! Schedule and metrics do no I/O, start no thread and read no clock; time is an argument where it matters.
 
+pub mod checkpoint;
 pub mod error;
 pub mod metrics;
 pub mod schedule;
