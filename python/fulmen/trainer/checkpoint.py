@@ -11,6 +11,7 @@ from fulmen import errors
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
+from fulmen.plugins.io.moments import background
 from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -70,6 +71,26 @@ class Checkpoints:
             fire(trainer, "on_save_checkpoint", callback_calls(trainer, "on_save_checkpoint"), checkpoint)
         fire(trainer, "on_save_checkpoint", module_call(trainer, "on_save_checkpoint"), checkpoint)
         return checkpoint
+
+    def poll(self) -> None:
+        """Looks after files that were written beside the training; never waits.
+
+        Raises:
+            Exception: what went wrong with one of them.
+        """
+        files = background(self.trainer)
+        if files is not None:
+            files.poll()
+
+    def drain(self) -> None:
+        """Waits until every file that was saved is on the disk.
+
+        Raises:
+            Exception: what went wrong with one of them.
+        """
+        files = background(self.trainer)
+        if files is not None:
+            files.drain()
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 

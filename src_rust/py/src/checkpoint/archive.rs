@@ -23,13 +23,15 @@ pub struct Storage {
     address: usize,
     length: usize,
     on_cpu: bool,
+    /// Does `owner` hold a copy already, which nobody changes?
+    staged: bool,
     /// Where its copy lies, if it has one.
     copy: Option<(Arc<Block>, usize)>,
 }
 
 impl Storage {
     pub fn new(owner: Py<PyAny>, address: usize, length: usize, on_cpu: bool) -> Self {
-        Self { owner: Some(owner), address, length, on_cpu, copy: None }
+        Self { owner: Some(owner), address, length, on_cpu, staged: false, copy: None }
     }
 }
 
@@ -146,12 +148,12 @@ impl CheckpointArchive {
             .collect()
     }
 
-    /// A storage's bytes are (or will be) in main memory, at another place, which `owner` keeps.
+    /// A storage's bytes are, or will be before `write`, in main memory at another place, which `owner` keeps.
     fn substitute(&self, number: usize, address: usize, owner: Py<PyAny>) -> PyResult<()> {
         let mut state = self.state();
         let storage =
             state.storages.get_mut(number).ok_or_else(|| PyRuntimeError::new_err(format!("no storage {number}")))?;
-        (storage.owner, storage.address, storage.on_cpu) = (Some(owner), address, true);
+        (storage.owner, storage.address, storage.on_cpu, storage.staged) = (Some(owner), address, true, true);
         Ok(())
     }
 
@@ -231,11 +233,11 @@ impl State {
         let mut places = Lasting::new();
         let mut groups: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
         for (number, storage) in self.storages.iter_mut().enumerate() {
-            let lasts = lasting.contains(&storage.address);
+            let lasts = !storage.staged && lasting.contains(&storage.address);
             if let Some(place) = known.get(&(storage.address, storage.length)).filter(|_| lasts) {
                 storage.copy = Some(place.clone());
                 places.insert((storage.address, storage.length), place.clone());
-            } else if storage.on_cpu && storage.length > 0 {
+            } else if storage.on_cpu && !storage.staged && storage.length > 0 {
                 groups[usize::from(lasts)].push(number);
             }
         }
