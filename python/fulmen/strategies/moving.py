@@ -85,6 +85,6 @@ def leave_map(optimizer: Optimizer) -> None:
             continue
         for name, value in state.items():
             # memory that torch did not allocate cannot be resized
-            if isinstance(value, Tensor) and value.is_cpu and not value.is_sparse and value.numel():
-                if not value.untyped_storage().resizable():
-                    state[name] = value.clone()
+            dense = isinstance(value, Tensor) and value.is_cpu and not value.is_sparse and value.numel() > 0
+            if dense and not value.untyped_storage().resizable():
+                state[name] = value.clone()

@@ -11,7 +11,6 @@ import os
 import pickle
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,7 +205,9 @@ def _explained(name: str, why: str) -> DamagedCheckpoint:
     return DamagedCheckpoint(f"{name} cannot be loaded: {why}. {instead}")
 
 
-def newest_that_loads(folder: Path, other_than: Path | None = None, check: Callable[[Path], None] | None = None) -> Path | None:
+def newest_that_loads(
+    folder: Path, other_than: Path | None = None, check: Callable[[Path], None] | None = None
+) -> Path | None:
     """The newest checkpoint of a folder whose checksums are right.
 
     Args:

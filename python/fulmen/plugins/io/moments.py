@@ -25,7 +25,9 @@ BETWEEN: Final = (
 )  # fmt: skip
 
 #: callbacks of fulmen's own that run a user's code or change weights
-_INTERFERING: Final = frozenset({"LambdaCallback", "StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"})
+_INTERFERING: Final = frozenset(
+    {"LambdaCallback", "StochasticWeightAveraging", "WeightAveraging", "EMAWeightAveraging"}
+)
 
 
 def native_io(trainer: Trainer) -> NativeCheckpointIO | None:

@@ -201,4 +201,3 @@ def file_digest(path: str) -> str:
         while piece := file.read(8 << 20):
             digest.update(piece)
     return digest.hexdigest()
-

@@ -40,11 +40,10 @@ def check_objects(value: Any) -> Objects:
 
 def safe_globals() -> dict[str, Any]:
     """Every class and function that loading plain data may use, by its full name."""
-    # torch's own table has no public name; without it the user's registrations are what is left beyond the core's types
-    module = getattr(torch, "_weights_only_unpickler", None)
-    if module is None:
-        import torch._weights_only_unpickler as module
-    found: dict[str, Any] = dict(module._get_allowed_globals())
+    # torch's own table has no public name
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    found: dict[str, Any] = dict(_get_allowed_globals())
     for entry in torch.serialization.get_safe_globals():
         if isinstance(entry, tuple):
             found[entry[1]] = entry[0]

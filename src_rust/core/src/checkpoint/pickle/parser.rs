@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
     }
 
     fn set(&mut self, pairs: Vec<Id>) -> Step<()> {
-        if pairs.len() % 2 != 0 {
+        if !pairs.len().is_multiple_of(2) {
             return Err("a key without a value".into());
         }
         let pairs = pairs.chunks_exact(2).map(|pair| (pair[0], pair[1]));
