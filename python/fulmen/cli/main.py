@@ -2,6 +2,7 @@
 
 fulmen run SCRIPT [ARGUMENT ...]        run a script that was written for Lightning
 fulmen run -m MODULE [ARGUMENT ...]     the same for a module
+fulmen ckpt inspect|verify|diff|convert look into checkpoint files
 fulmen --version
 """
 
@@ -13,10 +14,12 @@ from typing import Final
 
 USAGE: Final = """usage: fulmen run SCRIPT [ARGUMENT ...]
        fulmen run -m MODULE [ARGUMENT ...]
+       fulmen ckpt inspect|verify|diff|convert FILE ...
        fulmen --version
 
 run        run a script or module with `lightning` and `pytorch_lightning` meaning fulmen, in this process and in all
            Python processes that it starts; everything after SCRIPT or MODULE is its own
+ckpt       look into checkpoint files without running what they hold; `fulmen ckpt --help` says more
 
 -h, --help     show this text
 --version      show the version of fulmen, and of the Lightning API that it offers
@@ -41,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _version()
     if command == "run":
         return _run(rest)
+    if command == "ckpt":
+        from fulmen.cli import ckpt
+
+        return ckpt.main(rest)
     return _wrong(_no_command(command))
 
 
@@ -74,7 +81,7 @@ def _no_command(command: str) -> str:
 
     if command.endswith(".py"):
         return f"fulmen: unknown command {command!r}. Did you mean `fulmen run {command}`?"
-    return str(NotYet(f"fulmen {command}", "The commands are: `fulmen run`, `fulmen --version`"))
+    return str(NotYet(f"fulmen {command}", "The commands are: `fulmen run`, `fulmen ckpt`, `fulmen --version`"))
 
 
 def _wrong(message: str) -> int:

@@ -67,9 +67,9 @@ def load(
             return _load_by_torch(name, map_location, False, map_file)
         if _needs_torch(file, map_location):
             return _load_by_torch(name, map_location, True, map_file)
-        return _Loader(file, name, map_file).load()
+        return Loader(file, name, map_file).load()
     except DamagedCheckpoint as error:
-        raise _explained(name, str(error)) from error
+        raise damage_report(name, str(error)) from error
 
 
 def _is_tar(name: str) -> bool:
@@ -120,7 +120,7 @@ def _say_classes(name: str, names: list[str]) -> None:
         rank_zero_info(f"Loading {name} with weights_only=False: it builds {', '.join(foreign)}.")
 
 
-class _Loader:
+class Loader:
     """Makes what a checked file describes; the core calls `find`, `storage` and `typed`."""
 
     def __init__(self, file: CheckpointFile, name: str, map_file: bool) -> None:
@@ -132,7 +132,13 @@ class _Loader:
         self.storages: dict[str, torch.UntypedStorage] = {}
 
     def load(self) -> Any:
-        refused = [f"{m}.{n}" for m, n in self.file.globals() if self._name(m, n) not in self.safe]
+        """Makes everything.
+
+        Raises:
+            pickle.UnpicklingError: the file names what is not allowed.
+            DamagedCheckpoint: what it describes cannot be made.
+        """
+        refused = [self.full_name(m, n) for m, n in self.file.globals() if not self.allowed(m, n)]
         if refused:
             raise refusal(self.name, refused)
         try:
@@ -143,19 +149,31 @@ class _Loader:
             raise DamagedCheckpoint(f"its pickle describes what cannot be made ({error})") from error
 
     @staticmethod
-    def _name(module: str, name: str) -> str:
+    def full_name(module: str, name: str) -> str:
+        """A name as the table of allowed ones spells it."""
         return f"{'builtins' if module == '__builtin__' else module}.{name}"
 
+    def allowed(self, module: str, name: str) -> bool:
+        """May a file name this?"""
+        return self.full_name(module, name) in self.safe
+
     def find(self, module: str, name: str) -> Any:
-        return self.safe[self._name(module, name)]
+        """The object of an allowed name."""
+        return self.safe[self.full_name(module, name)]
+
+    def new(self, cls: Any, *arguments: Any) -> Any:
+        """An object of a class, without its constructor."""
+        return cls.__new__(cls, *arguments)
 
     def storage(self, kind: str, key: str, location: str, numel: int) -> torch.UntypedStorage:
+        """The bytes of an entry, as a view of the map or in memory of their own."""
         known = self.storages.get(key)
         if known is None:
             known = self.storages[key] = self._make(f"data/{key}", numel * _width(kind))
         return known
 
     def typed(self, kind: str, key: str, location: str, numel: int) -> torch.storage.TypedStorage:
+        """A storage as the argument of torch's own functions."""
         dtype = torch.uint8 if kind == "UntypedStorage" else getattr(torch, kind).dtype
         storage = self.storage(kind, key, location, numel)
         return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
@@ -195,7 +213,8 @@ def refusal(name: str, classes: list[str]) -> pickle.UnpicklingError:
     )
 
 
-def _explained(name: str, why: str) -> DamagedCheckpoint:
+def damage_report(name: str, why: str) -> DamagedCheckpoint:
+    """The error for a file that cannot be loaded: what is wrong, and which one beside it can."""
     found = newest_that_loads(Path(name).parent, Path(name))
     instead = (
         f"The newest checkpoint in its folder that loads is {found}."

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import torch
+
 from fulmen import errors
 from fulmen._core import CheckpointArchive, clean_checkpoint_folder, encode_checkpoint
 from fulmen.plugins.io import loading
@@ -20,6 +22,9 @@ from fulmen.utilities.files import get_filesystem, is_remote
 
 #: ending of the file that holds a checkpoint's SHA-256, in the form that `sha256sum --check` reads
 DIGEST_SUFFIX: Final = ".sha256"
+
+#: a tool that replaces `torch.save`, to watch or to redirect it, is meant to see checkpoints too
+_TORCH_SAVE: Final = torch.save
 
 #: from this size of a state on a save of `ModelCheckpoint` goes on in the background; see docs/decisions/0011
 BACKGROUND_FROM: Final = 32 << 20
@@ -75,6 +80,9 @@ class NativeCheckpointIO(TorchCheckpointIO):
             TypeError: an object that must not be saved, with its place and type; storage options for a local file.
             OSError: the disk refused: the path and the reason. An older file under the name is untouched.
         """
+        if torch.save is not _TORCH_SAVE:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
         archive = self._encode(checkpoint, path, storage_options)
         moment, limit = self._moment, self.background_from
         if moment is not None and (moment.always or (limit is not None and archive.nbytes >= limit)):

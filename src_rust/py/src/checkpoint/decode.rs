@@ -1,7 +1,8 @@
 //! `CheckpointFile`: a checked archive, and the Python objects that its pickle describes.
 //!
-//! What may be called is the loader's decision, a Python object with three methods:
+//! What may be called is the loader's decision, a Python object with four methods:
 //! - `find(module, name)` gives the object of a name, or raises;
+//! - `new(cls, *arguments)` makes an object without its constructor;
 //! - `storage(kind, key, location, numel)` gives an untyped storage;
 //! - `typed(kind, key, location, numel)` gives what stands for a storage outside of a plain tensor.
 
@@ -15,7 +16,7 @@ use fulmen_core::{Error, Result};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList, PySet, PyString, PyTuple, PyType};
+use pyo3::types::{PyBytes, PyDict, PyList, PySet, PyString, PyTuple};
 
 use crate::enter::{enter, enter_detached};
 use crate::py_imports;
@@ -338,12 +339,9 @@ impl<'a, 'py> Decoder<'a, 'py> {
         let callable = self.make(made.callable)?;
         let arguments = self.all(arguments)?;
         let object = if made.new {
-            let class = callable
-                .cast::<PyType>()
-                .map_err(|_| PyTypeError::new_err("its pickle makes an object of no class"))?;
             let mut all = vec![callable.clone()];
             all.extend(arguments);
-            class.call_method1(intern!(self.py, "__new__"), PyTuple::new(self.py, all)?)?
+            self.loader.call_method1(intern!(self.py, "new"), PyTuple::new(self.py, all)?)?
         } else {
             callable.call1(PyTuple::new(self.py, arguments)?)?
         };
