@@ -25,6 +25,26 @@ from fulmen.utilities.rank_zero import rank_zero_info
 _LEGACY: Final = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19"
 _ZIP: Final = b"PK\x03\x04"
 
+#: what the elements of a storage are, by the name of its type; all others go by bytes
+_DTYPES: Final = {
+    "UntypedStorage": torch.uint8,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+    "QInt8Storage": torch.qint8,
+    "QUInt8Storage": torch.quint8,
+    "QInt32Storage": torch.qint32,
+}
+
 
 def load(
     path: str | Path,
@@ -169,12 +189,12 @@ class Loader:
         """The bytes of an entry, as a view of the map or in memory of their own."""
         known = self.storages.get(key)
         if known is None:
-            known = self.storages[key] = self._make(f"data/{key}", numel * _width(kind))
+            known = self.storages[key] = self._make(f"data/{key}", numel * _dtype(kind).itemsize)
         return known
 
     def typed(self, kind: str, key: str, location: str, numel: int) -> torch.storage.TypedStorage:
         """A storage as the argument of torch's own functions."""
-        dtype = torch.uint8 if kind == "UntypedStorage" else getattr(torch, kind).dtype
+        dtype = _dtype(kind)
         storage = self.storage(kind, key, location, numel)
         return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
 
@@ -193,8 +213,11 @@ class Loader:
         return storage
 
 
-def _width(kind: str) -> int:
-    return 1 if kind == "UntypedStorage" else int(getattr(torch, kind).dtype.itemsize)
+def _dtype(kind: str) -> torch.dtype:
+    found = _DTYPES.get(kind)
+    if found is None:
+        raise DamagedCheckpoint(f"it has a storage of an unknown type, {kind}")
+    return found
 
 
 def _map(file: CheckpointFile) -> torch.UntypedStorage:

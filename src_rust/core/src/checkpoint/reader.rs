@@ -112,7 +112,7 @@ impl Archive {
     /// [`Error::Damaged`] says what is wrong; [`Error::Io`] that the disk failed.
     pub fn open(source: &(impl ReadAt + ?Sized)) -> Result<Self> {
         let length = source.length().map_err(|error| Error::io("", "read", &error))?;
-        let (entries, start, size, end) = find_directory(source, length)?;
+        let (entries, start, size) = find_directory(source, length)?;
         let mut directory = vec![0; size as usize];
         read(source, start, &mut directory)?;
         let raw = parse_directory(&directory, entries)?;
@@ -120,7 +120,6 @@ impl Archive {
         for entry in raw {
             found.push(check_entry(source, entry, start)?);
         }
-        debug_assert!(end <= length);
         found.sort_by_key(|entry: &Entry| entry.start);
         for pair in found.windows(2) {
             if pair[0].start + pair[0].size > pair[1].start {
@@ -251,8 +250,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u32_at(bytes, at) | u32_at(bytes, at + 4) << 32
 }
 
-/// Number of entries, start and size of the directory, and where it has to end.
-fn find_directory(source: &(impl ReadAt + ?Sized), length: u64) -> Result<(u64, u64, u64, u64)> {
+/// Number of entries, start and size of the directory, which lies before the end record.
+fn find_directory(source: &(impl ReadAt + ?Sized), length: u64) -> Result<(u64, u64, u64)> {
     let mut head = [0; 64];
     let known = (length as usize).min(head.len());
     read(source, 0, &mut head[..known])?;
@@ -281,13 +280,14 @@ fn find_directory(source: &(impl ReadAt + ?Sized), length: u64) -> Result<(u64, 
     if entries == u64::from(u16::MAX) || size == u64::from(SEE64) || start == u64::from(SEE64) {
         (entries, size, start, limit) = find_directory64(source, position)?;
     }
-    if start.checked_add(size) != Some(limit) {
+    // torch's own files have zip64 records between the directory and the end, whether needed or not
+    if start.checked_add(size).is_none_or(|end| end > limit) {
         return Err(damaged("the archive's directory is not where its end record says"));
     }
     if entries > size / CENTRAL_SIZE as u64 {
         return Err(damaged("the archive's end record tells more entries than the directory can hold"));
     }
-    Ok((entries, start, size, limit))
+    Ok((entries, start, size))
 }
 
 fn find_directory64(source: &(impl ReadAt + ?Sized), end: u64) -> Result<(u64, u64, u64, u64)> {
