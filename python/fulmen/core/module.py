@@ -56,6 +56,7 @@ class LightningModule(
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._trainer: L.Trainer | None = None
+        self._log_fast: Callable[..., bool] | None = None
         self._example_input_array: Any = None
         self._automatic_optimization = True
         self._strict_loading: bool | None = None
@@ -85,6 +86,7 @@ class LightningModule(
         for child in self.modules():
             if isinstance(child, LightningModule):
                 child._trainer = trainer
+                child._log_fast = None if trainer is None or trainer.barebones else trainer._ledger.log_fast
 
     @property
     def fabric(self) -> None:
@@ -160,7 +162,7 @@ class LightningModule(
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state["_trainer"] = None
+        state["_trainer"] = state["_log_fast"] = None
         return state
 
     # ---- steps -------------------------------------------------------------------------------------------------------
@@ -251,6 +253,12 @@ class LightningModule(
             ValueError: the value is not a number.
         """
         trainer = self._trainer
+        log_fast = self._log_fast
+        if log_fast is not None and log_fast(
+            trainer._hook, name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist,  # type: ignore[union-attr]
+            sync_dist_group, add_dataloader_idx, batch_size, metric_attribute, rank_zero_only,
+        ):  # fmt: skip
+            return
         if trainer is None:
             rank_zero_warn(
                 "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet. "

@@ -23,7 +23,7 @@ DEFAULT_MAX_EPOCHS = 1000
 
 @dataclass
 class Config:
-    """The 41 arguments of `Trainer`, in its order, and what follows from them.
+    """The arguments of `Trainer`, in its order, and what follows from them.
 
     `None` remains only where it means something of its own (``min_epochs``, ``check_val_every_n_epoch``, …).
     """
@@ -69,6 +69,7 @@ class Config:
     default_root_dir: str | None
     enable_autolog_hparams: bool
     model_registry: None
+    timeline: bool = True
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -87,13 +88,13 @@ class Config:
         """Checks what `Trainer` was given.
 
         Args:
-            given: all 41 arguments by name, with the signature's defaults where nothing was given.
+            given: all arguments by name, with the signature's defaults where nothing was given.
 
         Raises:
             MisconfigurationException, ValueError, TypeError: an argument is wrong, or contradicts another.
             NotYet: a profiler or a model registry.
         """
-        given = dict(given)
+        given = {"timeline": True, **given}
         announce_edge_values(given)
         given["barebones"] = values.flag("barebones", given["barebones"])
         if given["barebones"]:
@@ -228,7 +229,7 @@ def _check_optimization(given: dict[str, Any]) -> None:
 
 def _check_rest(given: dict[str, Any]) -> None:
     """Switches, the log interval, folders, and what is not there yet."""
-    for name in ("inference_mode", "detect_anomaly", "enable_autolog_hparams"):
+    for name in ("inference_mode", "detect_anomaly", "enable_autolog_hparams", "timeline"):
         given[name] = values.flag(name, given[name])
     for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"):
         given[name] = values.flag(name, given[name], default=True)

@@ -1,7 +1,8 @@
 """Which hooks are really overridden, found once before a loop, and the one place that calls them.
 
 Within one moment the order is always: callbacks in the trainer's order, the module, the strategy. A hook that nobody
-overrides is not in the table, so a loop that holds an empty tuple pays nothing for it.
+overrides is not in the table, so a loop that holds an empty tuple pays nothing for it; nor is one of a callback that says
+that it has nothing to do there in this run (``Callback._idle``).
 """
 
 from __future__ import annotations
@@ -16,11 +17,23 @@ from fulmen.callbacks.early_stopping import EarlyStopping
 from fulmen.core.hooks import ModelHooks
 from fulmen.core.module import LightningModule
 from fulmen.strategies.strategy import Strategy
+from fulmen.trainer.timeline import HOOKS
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
 Call = Callable[..., Any]
+
+
+class _TimedCall(partial[Any]):
+    """A callback's hook with trainer and module filled in, and the part of the timeline that it belongs to."""
+
+    part: int
+
+    def __new__(cls, call: Call, /, *args: Any, part: int) -> _TimedCall:
+        self = super().__new__(cls, call, *args)
+        self.part = part
+        return self
 
 
 def overrides(instance: object, name: str, base: type) -> bool:
@@ -42,7 +55,11 @@ def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | 
     """The callbacks' own versions of hook ``name``, with trainer and module filled in."""
     module = trainer.lightning_module
     chosen = trainer.callbacks if callbacks is None else callbacks
-    return tuple(partial(getattr(c, name), trainer, module) for c in chosen if overrides(c, name, Callback))
+    return tuple(
+        _TimedCall(getattr(c, name), trainer, module, part=trainer.timeline.part_of(c))
+        for c in chosen
+        if overrides(c, name, Callback) and not (isinstance(c, Callback) and c._idle(name, trainer))
+    )
 
 
 def module_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
@@ -67,8 +84,11 @@ def fire(trainer: Trainer, name: str, found: tuple[Call, ...], *args: Any, **kwa
     """Calls what was found for hook ``name``; logging inside it goes by that name."""
     before = trainer._hook
     trainer._hook = name
+    mark = trainer.timeline.mark
+    mark(trainer.timeline.here)
     for call in found:
         call(*args, **kwargs)
+        mark(getattr(call, "part", HOOKS))
     trainer._hook = before
 
 

@@ -26,8 +26,11 @@ from fulmen.trainer.evaluate import run_alone
 from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
+from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
+from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
 from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from fulmen.utilities.warnings import PossibleUserWarning
 
 if TYPE_CHECKING:
     from fulmen.core.module import LightningModule
@@ -63,22 +66,41 @@ def execute(
     """
     trainer.state.status = TrainerStatus.RUNNING
     trainer._torn_down = True
+    timeline = trainer.timeline
+    timeline.here = SETUP
     try:
         prepare(trainer, module, ckpt_path, weights_only)
+        timeline.mark(SETUP)
+        timeline.here = TRAINER if fn is TrainerFn.FITTING else EVALUATION_PART
         if fn is TrainerFn.FITTING:
             fit.sanity_check(trainer)
             with torch.autograd.detect_anomaly() if trainer._config.detect_anomaly else nullcontext():
                 fit.train(trainer)
             results: Any = None
+            timeline.here = TEARDOWN
         elif fn is TrainerFn.PREDICTING:
             results = predict.run_predict(trainer)
         else:
             results = run_alone(trainer, STAGE[fn], verbose)
         finish(trainer)
+        timeline.core.pause(timeline.here)
+        if fn is TrainerFn.FITTING:
+            say_where_the_time_went(trainer)
     except BaseException as exception:
         abandon(trainer, exception)
         raise
     return results
+
+
+def say_where_the_time_went(trainer: Trainer) -> None:
+    """One line at the end of a fit, and a warning where it waited for its data."""
+    timeline = trainer.timeline
+    if not timeline.detailed or not timeline.steps or trainer.barebones:
+        return
+    rank_zero_info(f"Time: {timeline.summary()}")
+    advice = timeline.advice()
+    if advice is not None:
+        rank_zero_warn(advice, category=PossibleUserWarning)
 
 
 def prepare(

@@ -27,6 +27,7 @@ from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
 from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -128,15 +129,19 @@ def _direct(trainer: Trainer) -> Step:
     clips = bool(trainer.gradient_clip_val) or module_overrides(module, "configure_gradient_clipping")
     zero_grad = optimizer.zero_grad
     zeroed, stepped = schedule.zeroed, schedule.stepped
-    wants_outputs = bool(calls(trainer, "on_train_batch_end"))
+    wants_outputs = any(needs_outputs(call) for call in calls(trainer, "on_train_batch_end"))
+    # the parts of the step on the timeline; without them all of it is the trainer's
+    mark = trainer.timeline.mark if trainer.timeline.detailed else _no_mark
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
+        mark(TRAINER)
         if context is None:
             output = training_step(batch, batch_idx) if pass_index else training_step(batch)
         else:
             with context():
                 output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        mark(FORWARD)
         trainer._hook = None
         if output.__class__ is Tensor:
             loss: Tensor | None = output
@@ -151,10 +156,12 @@ def _direct(trainer: Trainer) -> Step:
                 fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
             zero_grad()
             zeroed()
+            mark(OPTIMIZER)
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
             loss.backward()
+            mark(BACKWARD)
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)
         if flags & CLOSES:
@@ -164,9 +171,19 @@ def _direct(trainer: Trainer) -> Step:
                 clip_gradients(trainer, optimizer)
             optimizer.step()
             stepped()
+            mark(OPTIMIZER)
         return _outputs(loss, extra or {}) if wants_outputs else None
 
     return step
+
+
+def _no_mark(part: int) -> None:
+    """Nobody wants to know."""
+
+
+def needs_outputs(call: Callable[..., Any]) -> bool:
+    """Does a hook ``on_train_batch_end`` look at the step's outputs?"""
+    return not getattr(getattr(call, "func", call), "ignores_outputs", False)
 
 
 def clip_gradients(trainer: Trainer, optimizer: Optimizer) -> None:

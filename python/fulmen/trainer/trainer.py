@@ -30,6 +30,7 @@ from fulmen.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
 from fulmen.trainer.properties import DeviceProperties, LimitProperties, PartProperties, StateProperties
 from fulmen.trainer.signals import Signals
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
+from fulmen.trainer.timeline import CHECKPOINT, LOGGING, TRAINER, WAIT, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,8 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: where files go that nobody gave a place; default the working directory.
         enable_autolog_hparams: whether hyperparameters go to the loggers.
         model_registry: name in a hosted registry: not available.
+        timeline: tell the parts of a training step apart in :attr:`timeline`, and say at the end of a fit where its time
+            went.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -145,6 +148,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: str | Path | None = None,
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
+        timeline: bool = True,
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)
@@ -181,6 +185,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
             val_check_interval=config.val_check_interval,
             val_check_seconds=config.val_check_seconds,
         )
+        self.timeline = Timeline(detailed=config.timeline)
         self._signals = Signals(self)
         self._ledger = Ledger(self)
         self._sources = Sources(self)
@@ -338,8 +343,14 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
 
     def _enter(self, fn: TrainerFn, stage: RunningStage) -> None:
         self.state.fn, self.state.status, self.state.stage = fn, TrainerStatus.RUNNING, stage
+        self._start_clock()
         for loop in (self.fit_loop, self.validate_loop, self.test_loop, self.predict_loop):
             loop._forget()
+
+    def _start_clock(self) -> None:
+        self.timeline.reset()
+        self._schedule.attach(self.timeline.core, WAIT, TRAINER)
+        self._ledger.attach(self.timeline.core, LOGGING)
 
     def _take_module(self, model: Any) -> LightningModule:
         module = unwrap(model)
@@ -402,9 +413,10 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
                 "Saving a checkpoint is only possible if a model is attached to the Trainer",
                 "Did you call `Trainer.save_checkpoint()` before calling `Trainer.{fit,validate,test,predict}`?",
             )
-        checkpoint = self._checkpoints.dump(bool(weights_only))
-        self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
-        self.strategy.barrier("Trainer.save_checkpoint")
+        with self.timeline.within(CHECKPOINT):
+            checkpoint = self._checkpoints.dump(bool(weights_only))
+            self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+            self.strategy.barrier("Trainer.save_checkpoint")
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on one process only, above the progress bar if there is one."""

@@ -3,8 +3,11 @@
 mod checkpoint;
 mod enter;
 mod metrics;
+mod metrics_batch;
+mod metrics_sites;
 mod py_imports;
 mod schedule;
+mod timeline;
 
 use pyo3::prelude::*;
 
@@ -19,6 +22,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<schedule::Schedule>()?;
     module.add_function(wrap_pyfunction!(checkpoint::clean_checkpoint_folder, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
+    module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     Ok(())
 }

@@ -38,3 +38,15 @@ pub fn which_module(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     FUNCTION.import(py, "pickle", "whichmodule")
 }
+
+/// `torch.Tensor`.
+pub fn tensor_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    CLASS.import(py, "torch", "Tensor")
+}
+
+/// `fulmen.utilities.data.extract_batch_size`.
+pub fn extract_batch_size(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static FUNCTION: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    FUNCTION.import(py, "fulmen.utilities.data", "extract_batch_size")
+}

@@ -1,6 +1,6 @@
 """How often a bar may show itself: on a terminal often enough to look alive, in a file seldom enough to stay small.
 
-On a terminal a bar is drawn at most ten times a second, and down to once where drawing takes more than 2 % of the time.
+On a terminal a bar is drawn at most ten times a second, and down to once where drawing takes more than half a percent of the time.
 
 Elsewhere (a file, a pipe, a job's log) a bar is a plain line now and then, without control characters: one every five
 seconds at most, one at an epoch's end at most, and never more than about 4 bytes a step, so that a thousand steps stay
@@ -13,7 +13,7 @@ from time import monotonic
 from typing import IO, Any
 
 _DRAW_SECONDS = 0.1
-_DRAW_SHARE = 0.02
+_DRAW_SHARE = 0.005
 _LONGEST_STANDSTILL = 1.0
 _LINE_SECONDS = 5.0
 _EPOCH_LINE_SECONDS = 1.0

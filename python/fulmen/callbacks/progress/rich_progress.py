@@ -7,6 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
+from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 from fulmen.utilities.imports import requirement_available
 
@@ -291,10 +292,24 @@ class RichProgressBar(ProgressBar):
         description = self._get_train_description(trainer.current_epoch)
         self.train_progress_bar_id = self._begin(self.train_progress_bar_id, self._train_total, description)
 
+    def _idle(self, hook: str, trainer: Trainer) -> bool:
+        # drawn by the clock (`_wake`), unless a subclass wants to see every batch
+        return hook == "on_train_batch_end" and self._draws_by_clock()
+
+    def _draws_by_clock(self) -> bool:
+        return type(self).on_train_batch_end is RichProgressBar.on_train_batch_end
+
+    def _wake(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+        if not self._draws_by_clock():
+            return None
+        self.on_train_batch_end(trainer, pl_module, None, None, trainer.fit_loop.batch_idx)
+        return self._next_draw
+
+    @ignores_outputs
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the training's bar. This runs for every batch."""
+        """Move the training's bar."""
         self._batches_done = batch_idx + 1
         if monotonic() < self._next_draw:
             if batch_idx + 1 == self._train_total and self.progress is not None:

@@ -8,6 +8,7 @@ import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ class TQDMProgressBar(ProgressBar):
             self.train_progress_bar = self.init_train_tqdm()
         self._restart(self.train_progress_bar, self.total_train_batches, f"Epoch {trainer.current_epoch}")
 
+    @ignores_outputs
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
