@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -291,9 +292,13 @@ class LightningModule(
         rank_zero_only: bool = False,
     ) -> None:
         """Logs several values at once: a dict, or a ``MetricCollection``. Arguments as for :meth:`log`."""
-        items = dictionary.items()
-        if "torchmetrics" in type(dictionary).__module__:
-            items = dictionary.items(keep_base=False, copy_state=False)  # type: ignore[call-arg]
+        collection = getattr(sys.modules.get("torchmetrics"), "MetricCollection", ())
+        if isinstance(dictionary, collection):
+            # the metrics themselves, where those of a compute group would come as copies
+            shared = getattr(dictionary, "_enable_compute_groups", True)
+            items = dictionary.items(keep_base=False, copy_state=not shared)
+        else:
+            items = dictionary.items()
         for name, value in items:
             self.log(
                 name, value, prog_bar=prog_bar, logger=logger, on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx,

@@ -101,7 +101,7 @@ def limit(name: str, value: Any) -> int | float:
         f"Trainer({name})",
         "a number of batches (int >= 0) or a share of them (float from 0.0 to 1.0)",
         value,
-        f"You have passed an invalid value for {name}: it has to be in [0.0, 1.0] or an int",
+        f"You have passed invalid value {value} for {name}, it has to be in [0.0, 1.0] or an int",
     )
 
 

@@ -65,7 +65,7 @@ def sanity_check(trainer: Trainer) -> None:
 
 def _sanity_check(trainer: Trainer) -> None:
     schedule = trainer._schedule
-    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumption() != "fresh":
+    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumes_within_epoch():
         return
     stage = trainer.state.stage
     trainer.state.stage = RunningStage.SANITY_CHECKING
@@ -86,6 +86,7 @@ def train(trainer: Trainer) -> None:
     trainer.fit_loop.setup_data()
     if schedule.finished():
         return
+    owed = schedule.validation_owed()
     place = schedule.resume()
     loop = trainer.fit_loop
     feed = loop._feed = loop._loaders.feed()
@@ -107,6 +108,9 @@ def train(trainer: Trainer) -> None:
             schedule.epoch_started()
         if not first:
             feed = loop._feed = loop._loaders.feed()
+        if owed:
+            validate(trainer)
+            owed = False
         if place != "epoch_end" and not (schedule.should_stop and schedule.epoch_done()):
             train_epoch(trainer, feed)
         end_epoch(trainer)
@@ -129,7 +133,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     step_schedulers_present = has_scheduler(trainer, "step", plateau=False)
     epoch_schedulers_present = has_scheduler(trainer, "epoch", plateau=False)
     schedule.step_plateau = has_scheduler(trainer, "step", plateau=True)
-    needs_time = schedule.needs_time
+    needs_time = schedule.epoch_needs_time
     begin, processed, tick = schedule.begin_batch, schedule.processed, schedule.tick
     set_batch = ledger.set_training_batch
     mark = trainer.timeline.mark

@@ -102,6 +102,15 @@ class Ledger:
         self.clear_batch()
         self._epoch_view = self._changed = True
 
+    def begin_run(self) -> None:
+        """A run begins, perhaps with another module: nothing that an earlier one logged counts."""
+        self._training.clear()
+        self._evaluation.clear()
+        self._arguments.clear()
+        self._store.forget()
+        self._eval_rows.clear()
+        self.reset_metrics()
+
     def reset_metrics(self) -> None:
         """Empties what callbacks, loggers and the bar see."""
         self._store.take_changed()
@@ -148,7 +157,7 @@ class Ledger:
             if value.numel() != 1:
                 raise errors.value_error(
                     f"self.log({name!r}, value)",
-                    f"a tensor with a single element: `self.log({name}, {value})` was called, but the tensor must have one",
+                    f"a tensor with a single element: `self.log({name}, {value})` was called, but the tensor must have a single element",
                     errors.Words(f"one of shape {tuple(value.shape)}"),
                     f"You can try doing `self.log({name!r}, value.mean())`",
                 )
@@ -165,6 +174,15 @@ class Ledger:
         hook, name, loader = key
         prog_bar, logger, on_step, on_epoch, reduce_fx, graph, _, _, suffix, metric_attribute, _ = arguments
         _check_value(name, value)
+        if self.trainer.predicting:
+            raise errors.misconfiguration(
+                f"self.log({name!r})",
+                "a training, a validation or a test",
+                errors.Words(
+                    f"a call from `{hook}` of a prediction, where the result collection is not registered yet"
+                ),
+                "Return the value from `predict_step`, or log in another entry point: `predict` has no metrics",
+            )
         step, epoch = levels(hook, name, on_step, on_epoch)
         if "/dataloader_idx_" in name:
             raise errors.misconfiguration(
@@ -399,6 +417,6 @@ def _check_attribute(module: LightningModule, name: str, metric: Any, attribute:
             "a torchmetrics object that is an attribute of the module: Could not find the `LightningModule` attribute "
             "for the `torchmetrics.Metric` logged",
             metric,
-            "You can fix this by calling `self.log(..., metric_attribute=...)` with the name of the attribute, one of "
+            f"You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is one of "
             f"{sorted(module._metric_attributes.values())}",
         )

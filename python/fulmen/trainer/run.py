@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
+from fulmen.profilers.base import PassThroughProfiler
 from fulmen.trainer import callback_setup, fit, legacy, predict
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
-from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
+from fulmen.trainer.hook_table import call_hooks, callback_calls, fire, profiled
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
@@ -115,9 +116,11 @@ def prepare(
     strategy.connect(module)
     callback_setup.attach_module_callbacks(trainer)
     legacy.adapt(trainer, module)
-    trainer._ledger.reset_metrics()
+    trainer._ledger.begin_run()
     check_run(trainer)
     strategy.setup_environment()
+    if type(trainer.profiler) is not PassThroughProfiler:
+        trainer.profiler.setup(stage=fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
     trainer._signals.install()
     prepare_data(trainer)
     trainer._torn_down = False
@@ -158,6 +161,10 @@ def prepare_data(trainer: Trainer) -> None:
 def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any) -> None:
     before = trainer._hook
     trainer._hook = name
+    owner = getattr(call, "__self__", None)
+    if owner is not None:
+        kind = "LightningDataModule" if owner is trainer.datamodule else "LightningModule"
+        call = profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
     call(**kwargs)
     trainer._hook = before
 
@@ -201,6 +208,7 @@ def finish(trainer: Trainer) -> None:
     call_teardown(trainer)
     for logger in trainer.loggers:
         logger.finalize("success")
+    trainer.profiler.describe()
     trainer.state.status = TrainerStatus.FINISHED
     trainer.state.stage = None
 
@@ -252,6 +260,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
             _drain(trainer, exception)
         for logger in trainer.loggers:
             logger.finalize("failed")
+        trainer.profiler.describe()
         teardown_strategy(trainer)
         try:
             call_teardown(trainer)

@@ -26,7 +26,7 @@ from fulmen.precision.mixed import MixedPrecision
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
-from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, module_owner, overrides, profiled
 from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
 if TYPE_CHECKING:
@@ -118,8 +118,8 @@ def _outputs(loss: Tensor | None, extra: dict[str, Any]) -> dict[str, Any]:
 def _direct(trainer: Trainer) -> Step:
     module, schedule = trainer.lightning_module, trainer._schedule
     optimizer = trainer.optimizers[0]
-    training_step = module.training_step
-    pass_index = wants_batch_idx(training_step)
+    pass_index = wants_batch_idx(module.training_step)
+    training_step = profiled(trainer, module_owner(module), "training_step", module.training_step)
     precision = trainer.strategy.precision_plugin
     context = precision.train_step_context if type(precision) is not Precision else None
     before_zero_grad = calls(trainer, "on_before_zero_grad")
@@ -160,7 +160,7 @@ def _direct(trainer: Trainer) -> Step:
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             mark(BACKWARD)
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)
@@ -201,6 +201,7 @@ def _closure(trainer: Trainer) -> Step:
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
     optimizer = trainer.optimizers[0]
     pass_index = wants_batch_idx(module.training_step)
+    strategy_step = profiled(trainer, f"[Strategy]{type(strategy).__name__}", "training_step", strategy.training_step)
     before_zero_grad = calls(trainer, "on_before_zero_grad")
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
@@ -209,7 +210,7 @@ def _closure(trainer: Trainer) -> Step:
         def closure() -> Tensor | None:
             before, trainer._hook = trainer._hook, "training_step"
             args = (batch, batch_idx) if pass_index else (batch,)
-            output = strategy.training_step(*args)
+            output = strategy_step(*args)
             trainer._hook = before
             strategy.post_training_step()
             loss, extra = split_output(output)
@@ -247,10 +248,11 @@ def _manual(trainer: Trainer) -> Step:
         training_step: Callable[..., Any] = module.training_step
     else:
         training_step = strategy.training_step
+    measured = profiled(trainer, module_owner(module), "training_step", training_step)
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
-        output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        output = measured(batch, batch_idx) if pass_index else measured(batch)
         trainer._hook = None
         if training_step is not module.training_step:
             strategy.post_training_step()

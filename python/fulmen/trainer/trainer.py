@@ -27,7 +27,7 @@ from fulmen.trainer.hook_table import call_hooks
 from fulmen.trainer.logger_setup import build_loggers
 from fulmen.trainer.logging import Ledger
 from fulmen.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
-from fulmen.trainer.properties import DeviceProperties, LimitProperties, PartProperties, StateProperties
+from fulmen.trainer.properties import LimitProperties, PartProperties, StateProperties
 from fulmen.trainer.signals import Signals
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
 from fulmen.trainer.timeline import CHECKPOINT, LOGGING, TRAINER, WAIT, Timeline
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties):
+class Trainer(StateProperties, LimitProperties, PartProperties):
     """Trains, validates, tests and predicts with a :class:`~fulmen.LightningModule`.
 
     All arguments are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),

@@ -130,6 +130,12 @@ impl MetricStore {
         self.inner.len()
     }
 
+    /// Forgets all slots and all quantities that are known; numbers begin at 0 again.
+    fn forget(&mut self) {
+        let timeline = self.timeline.take();
+        *self = Self { timeline, ..Self::default() };
+    }
+
     // ---- the short way -----------------------------------------------------------------------------------------------
 
     /// `self.log` of a quantity that is known by now. False: it is not, or its value is none that can be read at once.

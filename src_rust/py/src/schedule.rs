@@ -221,6 +221,22 @@ impl Schedule {
         self.inner.start_clock(now);
     }
 
+    /// Does a restored state stand within an epoch?
+    fn resumes_within_epoch(&self) -> bool {
+        self.inner.resumes_within_epoch()
+    }
+
+    /// Does the restored batch still wait for its validation? Asked before `resume()`.
+    fn validation_owed(&self) -> bool {
+        self.inner.validation_owed()
+    }
+
+    /// Does `tick()` want to know the time in this epoch?
+    #[getter]
+    fn epoch_needs_time(&self) -> bool {
+        self.inner.epoch_needs_time()
+    }
+
     #[getter]
     fn needs_time(&self) -> bool {
         self.inner.needs_time()

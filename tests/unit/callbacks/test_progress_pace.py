@@ -14,7 +14,7 @@ from .progress_fakes import Terminal
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, to be set: ``now[0]``."""
     time = [1000.0]
-    monkeypatch.setattr(pace, "monotonic", lambda: time[0])
+    monkeypatch.setattr(pace, "perf_counter", lambda: time[0])
     return time
 
 

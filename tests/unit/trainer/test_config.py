@@ -108,10 +108,14 @@ def test_a_share_of_an_epoch_needs_epochs():
     assert config(val_check_interval="00:00:00:10", check_val_every_n_epoch=None).val_check_seconds == 10
 
 
-@pytest.mark.parametrize("profiler", ["simple", "advanced", "PyTorch", SimpleProfiler()])
-def test_profilers_say_not_yet(profiler):
-    with pytest.raises(NotYet, match="profiler"):
-        config(profiler=profiler)
+@pytest.mark.parametrize("profiler", ["simple", "Simple", SimpleProfiler()])
+def test_profilers_by_name_or_as_they_are(profiler):
+    assert isinstance(config(profiler=profiler).profiler, SimpleProfiler)
+
+
+def test_profilers_that_are_not_built_say_so():
+    with pytest.raises(NotYet, match="Profiler"):
+        config(profiler="PyTorch")
 
 
 def test_the_profiler_that_measures_nothing_is_fine():

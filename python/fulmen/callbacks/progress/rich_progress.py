@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
@@ -196,6 +196,7 @@ class RichProgressBar(ProgressBar):
             # drawn when a batch ends: no thread that competes with the training
             auto_refresh=False,
             console=self._console,
+            get_time=perf_counter,
         )
         self.progress.share_pace(self._lines)
         self.progress.start()
@@ -252,7 +253,7 @@ class RichProgressBar(ProgressBar):
             self._next_draw = self._next_time(self.progress)
 
     def _next_time(self, progress: CustomProgress) -> float:
-        return max(monotonic() + max(_DRAW_SECONDS, 1 / self.refresh_rate), getattr(progress, "next_draw", 0.0))
+        return max(perf_counter() + max(_DRAW_SECONDS, 1 / self.refresh_rate), getattr(progress, "next_draw", 0.0))
 
     def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_enabled and self._metric_component is not None:
@@ -311,7 +312,7 @@ class RichProgressBar(ProgressBar):
     ) -> None:
         """Move the training's bar."""
         self._batches_done = batch_idx + 1
-        if monotonic() < self._next_draw:
+        if perf_counter() < self._next_draw:
             if batch_idx + 1 == self._train_total and self.progress is not None:
                 # not drawn, but noted: what follows the last batch is not to count for the speed
                 self._set_done()
@@ -441,7 +442,7 @@ class RichProgressBar(ProgressBar):
         """Move a bar if it is time to draw it, or if it is full."""
         if task_id is None or self.is_disabled or self.progress is None:
             return
-        if monotonic() >= self._next_draw or done == self.progress._tasks[task_id].total:
+        if perf_counter() >= self._next_draw or done == self.progress._tasks[task_id].total:
             self._update(task_id, done)
 
     # ---- the end -----------------------------------------------------------------------------------------------------
