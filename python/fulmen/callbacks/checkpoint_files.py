@@ -23,6 +23,10 @@ class CheckpointFiles:
     save_weights_only: bool
     _last_global_step_saved: int
     _last_checkpoint_saved: str
+    _replaced: list[str]
+    best_k_models: dict[str, Any]
+    best_model_path: str
+    last_model_path: str
 
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         with saving(trainer):
@@ -32,9 +36,31 @@ class CheckpointFiles:
         if trainer.is_global_zero and trainer.loggers:
             afterwards(trainer, partial(self._tell_loggers, trainer))
 
+    def _save_and_replace(self, trainer: L.Trainer, path: str, former: str | None) -> None:
+        """Saves, and deletes another file when this one is on the disk."""
+        goes = bool(former) and self._may_remove(trainer, str(former), path)
+        if goes:
+            self._replaced.append(str(former))
+        self._save_checkpoint(trainer, path)
+        if goes:
+            self._remove_checkpoint(trainer, str(former))
+
+    def _remove_leavings(self, trainer: L.Trainer) -> None:
+        """Deletes what the file that this run resumes from had replaced when the former run ended."""
+        replaced, self._replaced = self._replaced, []
+        kept = {*self.best_k_models, self.best_model_path, self.last_model_path}
+        for path in replaced:
+            if (
+                path not in kept
+                and not is_remote(path)
+                and self._may_remove(trainer, path, "")
+                and os.path.exists(path)
+            ):
+                self._remove_checkpoint(trainer, path)
+
     def _tell_loggers(self, trainer: L.Trainer) -> None:
         for logger in trainer.loggers:
-            logger.after_save_checkpoint(proxy(self))  # type: ignore[arg-type]
+            logger.after_save_checkpoint(proxy(self))
 
     def _link_checkpoint(self, trainer: L.Trainer, filepath: str, linkpath: str) -> None:
         if is_remote(linkpath):
@@ -57,4 +83,9 @@ class CheckpointFiles:
         return Path(self.dirpath).absolute() in former_path.parents
 
     def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> Any:
-        afterwards(trainer, partial(trainer.strategy.remove_checkpoint, filepath), removes=os.fspath(filepath))
+        afterwards(trainer, partial(self._removed, trainer, filepath), removes=os.fspath(filepath))
+
+    def _removed(self, trainer: L.Trainer, filepath: str) -> None:
+        trainer.strategy.remove_checkpoint(filepath)
+        if filepath in self._replaced:
+            self._replaced.remove(filepath)

@@ -87,6 +87,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
         self._last_checkpoint_saved = ""
         self._defer_until_validation = False
         self.last_model_path = ""
+        self._replaced: list[str] = []
         self._init_mode(mode)
         self._init_dir(dirpath, filename)
         self._init_triggers(every_n_train_steps, every_n_epochs, train_time_interval)
@@ -160,6 +161,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
         self._last_time_checked = time.monotonic()
+        self._remove_leavings(trainer)
         if self._every_n_train_steps and not pl_module.automatic_optimization:
             rank_zero_warn(
                 "ModelCheckpoint(every_n_train_steps=...) with manual optimization saves after the batch: the file holds "
@@ -292,9 +294,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     def _save_newest(self, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:
         path = self._path_for(candidates, trainer, self.best_model_path)
         former, self.best_model_path = self.best_model_path, path
-        self._save_checkpoint(trainer, path)
-        if self.save_top_k == 1 and former and self._may_remove(trainer, former, path):
-            self._remove_checkpoint(trainer, former)
+        self._save_and_replace(trainer, path, former if self.save_top_k == 1 else None)
 
     def _save_last_checkpoint(self, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:
         if not self.save_last:
@@ -318,7 +318,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """Which files there are, and which is best."""
-        return {
+        state = {
             "monitor": self.monitor,
             "best_model_score": self.best_model_score,
             "best_model_path": self.best_model_path,
@@ -329,6 +329,8 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
             "kth_value": self.kth_value,
             "last_model_path": self.last_model_path,
         }
+        # files that this one replaces: whoever resumes from it deletes them if the run ended before it could
+        return state | ({"replaced": list(self._replaced)} if self._replaced else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes that back; with another ``dirpath`` only the best path, since the other files are not ours."""
@@ -338,6 +340,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
             self.kth_value = state_dict.get("kth_value", self.kth_value)
             self.best_k_models = state_dict.get("best_k_models", self.best_k_models)
             self.last_model_path = state_dict.get("last_model_path", self.last_model_path)
+            self._replaced = list(state_dict.get("replaced", ()))
         else:
             rank_zero_warn(
                 f"The dirpath has changed from {state_dict['dirpath']!r} to {self.dirpath!r}, therefore only "

@@ -52,11 +52,11 @@ class _Ring:
 
     def _start(self, number: int, offset: int, count: int) -> None:
         storage = self.storages[number]
-        source = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, offset, (count,), (1,))  # type: ignore[call-overload]
+        source = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage, offset, (count,), (1,))
         self.buffers[self.turn][:count].copy_(source, non_blocking=True)
         self.ahead = (number, offset, count)
         if storage.device.type == "cuda":
-            self.event = torch.cuda.Event()
+            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.event.record(torch.cuda.current_stream(storage.device))
 
     def _wait(self) -> None:
@@ -123,7 +123,7 @@ class Staging:
     def _copy(self, archive: CheckpointArchive, number: int, storage: torch.UntypedStorage) -> torch.Tensor:
         size, device = storage.nbytes(), storage.device
         host = self._buffer(size, device.type == "cuda")
-        source = torch.empty(0, dtype=torch.uint8, device=device).set_(storage, 0, (size,), (1,))  # type: ignore[call-overload]
+        source = torch.empty(0, dtype=torch.uint8, device=device).set_(storage, 0, (size,), (1,))
         if device.type == "cuda":
             with torch.cuda.stream(self._streams[device]):
                 host[:size].copy_(source, non_blocking=True)
@@ -137,13 +137,13 @@ class Staging:
     def _refreshed(self, devices: set[torch.device]) -> list[Any]:
         for device in devices:
             if device.type == "cuda" and device not in self._streams:
-                self._streams[device] = torch.cuda.Stream(device)
+                self._streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         return list(self._streams.values())
 
     def _record(self) -> list[tuple[torch.device, Any]]:
         recorded = []
         for device, stream in self._streams.items():
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(stream)
             recorded.append((device, event))
         return recorded

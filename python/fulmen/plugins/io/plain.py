@@ -35,7 +35,8 @@ def check_objects(value: Any) -> Objects:
             value,
             '"hyperparameters" saves objects there and nowhere else, "never" and "always" do as they say',
         )
-    return value
+    checked: Objects = value
+    return checked
 
 
 def safe_globals() -> dict[str, Any]:

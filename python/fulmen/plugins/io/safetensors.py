@@ -85,6 +85,6 @@ def write(path: Path, values: Mapping[str, Any]) -> tuple[int, int]:
     return len(tensors), place
 
 
-def _bytes(tensor: Tensor) -> memoryview:
+def _bytes(tensor: Tensor) -> Any:
     flat = tensor.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return flat.view(torch.uint8).numpy().data
