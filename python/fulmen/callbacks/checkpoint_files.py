@@ -77,8 +77,8 @@ class CheckpointFiles:
             return True
         former_path = Path(former).absolute()
         resumed = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path is not None else None
-        if resumed is not None and former_path == resumed:
-            return False
+        if resumed is not None and former_path == resumed and not trainer._checkpoints.found:
+            return False  # the user named it
         assert self.dirpath is not None
         return Path(self.dirpath).absolute() in former_path.parents
 

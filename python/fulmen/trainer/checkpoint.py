@@ -31,6 +31,8 @@ class Checkpoints:
         self._loaded: dict[str, Any] = {}
         self._weights_only: bool | None = None
         self.user_managed = False
+        self.found = False
+        """Was the file of this run found by itself (``ckpt_path="auto"``), and not named by the user?"""
 
     # ---- saving ------------------------------------------------------------------------------------------------------
 
@@ -130,7 +132,8 @@ class Checkpoints:
             return self._best(fn)
         if ckpt_path == "last":
             return self._last()
-        if ckpt_path == "auto":
+        self.found = ckpt_path == "auto"
+        if self.found:
             return self._auto()
         if ckpt_path == "hpc":
             found = hpc_checkpoint(self.trainer.default_root_dir)
