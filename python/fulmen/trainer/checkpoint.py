@@ -13,7 +13,8 @@ from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
 from fulmen.plugins.io.loading import newest_that_loads
 from fulmen.plugins.io.moments import background
-from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call, profiled
+from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
+from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 

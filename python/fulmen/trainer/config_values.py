@@ -221,3 +221,22 @@ def _number(name: str, value: Any, expected: str) -> int | float:
     if isinstance(value, Real):
         return float(value)
     raise errors.type_error(f"Trainer({name})", expected, value, f"Write `Trainer({name}=10)` or `Trainer({name}=0.5)`")
+
+
+def prefetch(value: Any) -> int | str:
+    """How batches are got ready: "auto", "off", or how many ahead (0 is "off").
+
+    Raises:
+        ValueError: other text, or less than 0.
+        TypeError: neither text nor an int.
+    """
+    expected, cure = '"auto", "off", or a number of batches >= 0', 'Pass "auto", or leave it out'
+    if isinstance(value, str):
+        if value not in ("auto", "off"):
+            raise errors.value_error("Trainer(prefetch)", expected, value, cure)
+        return value
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise errors.type_error("Trainer(prefetch)", expected, value, cure)
+    if value < 0:
+        raise errors.value_error("Trainer(prefetch)", expected, value, cure)
+    return int(value) or "off"

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
+from fulmen import errors
+from fulmen.prefetch import choose
+from fulmen.prefetch.state import global_generators, set_global_generators
 from fulmen.trainer.feed import Feed
 from fulmen.trainer.sampler import BatchIndexRecorder, distributed_sampler, needs_distributed_sampler
 from fulmen.trainer.states import RunningStage, TrainerFn
@@ -38,6 +41,7 @@ class Loaders:
 
     Attributes:
         num_batches: batches of a whole pass, None without end.
+        sources: where the batches of each loader come from.
     """
 
     def __init__(
@@ -49,6 +53,9 @@ class Loaders:
         self._feed: Feed | None = None
         self.combined = combined
         self.limits = limits
+        self.sources = (
+            [] if combined is None else [choose(each, trainer._config.prefetch) for each in combined.flattened]
+        )
         self.num_batches: int | None = 0
         if combined is not None:
             combined.limits = _as_numbers(limits)
@@ -68,6 +75,7 @@ class Loaders:
         self.combined.limits = _as_numbers(self.limits if limits is None else limits)
         if self._feed is not None:
             self._feed.close()
+        self.combined._sources = self.sources
         self._feed = Feed(self.combined, self._restored)
         self._restored = False
         return self._feed
@@ -77,6 +85,8 @@ class Loaders:
         if self._feed is not None:
             self._feed.reset()
             self._feed = None
+        if self.combined is not None:
+            self.combined._sources = None
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch to all samplers that want to know it, each once."""
@@ -100,6 +110,41 @@ class Loaders:
         if states and self.combined is not None:
             self.combined._load_state_dicts(states)
             self._restored = True
+
+    def place(self) -> dict[str, Any]:
+        """Where the pass over each loader stands, and how the random generators stand, as plain data."""
+        if not self.sources:
+            return {}
+        ahead = 0 if self._feed is None else self._feed.ahead
+        return {"sources": [source.state() for source in self.sources], "ahead": ahead, "global": global_generators()}
+
+    def go_to(self, place: dict[str, Any], too_far: int | None) -> None:
+        """The next pass begins where `place` says, before the next batch.
+
+        Args:
+            place: what `place` gave.
+            too_far: how many batches were taken by then that count as not taken; None: begin a pass of its own, after
+                that one.
+
+        Raises:
+            RuntimeError: it is of other loaders.
+        """
+        states = place["sources"]
+        if len(states) != len(self.sources):
+            raise errors.runtime_error(
+                f"The checkpoint has the places in {len(states)} training loaders, the run has {len(self.sources)}",
+                "Resume with the loaders that were used when saving",
+            )
+        for source, state in zip(self.sources, states, strict=True):
+            if too_far is None:
+                # they share the global generators: each begins with what the one before has left
+                source.restore({**state, "taken": None, "now": {**state["now"], "global": None}})
+            else:
+                taken = state["taken"]
+                source.restore({**state, "taken": None if taken is None else max(0, taken - too_far - place["ahead"])})
+        if too_far is None:
+            set_global_generators(place["global"])
+        self._restored = too_far is not None
 
 
 def load(trainer: Trainer, stage: RunningStage) -> Loaders:

@@ -29,14 +29,17 @@ class Feed(Iterator[Item]):
     Attributes:
         last: whether the batch just given is the epoch's last one. Stays False if a loader ends before its length.
         length: number of batches of the whole epoch, None if nobody knows.
+        ahead: how many batches were fetched and not yet given.
         sequential: whether loaders come one after the other, so that ``dataloader_idx`` means something.
     """
 
     def __init__(self, combined: CombinedLoader, restored: bool = False) -> None:
         self.last = False
+        self.ahead = 0
         self.sequential = combined._mode == "sequential"
         self._combined = combined
         self._restored = restored
+        self._offset = 0
         iter(combined)
         self.length = sized_len(combined)
         if self.length is None:
@@ -63,6 +66,8 @@ class Feed(Iterator[Item]):
             deque(itertools.islice(self._items, batches), maxlen=0)
         elif self.length is not None:
             self._items = self._counted(batches, self.length)
+        elif not self.sequential:
+            self._offset = batches
 
     def _counted(self, done: int, length: int) -> Generator[Item, None, None]:
         """``length - done`` batches, or less if the loaders end."""
@@ -81,11 +86,13 @@ class Feed(Iterator[Item]):
 
     def _looked_ahead(self, items: Iterator[Item], ahead: Any) -> Generator[Item, None, None]:
         """All batches, the next one fetched before each is given."""
+        self.ahead = 1
         while ahead is not _END:
             item, ahead = ahead, next(items, _END)
             if ahead is _END:
                 self.last = True
-            yield item
+                self.ahead = 0
+            yield item if not self._offset else (item[0], item[1] + self._offset, item[2])
 
     def as_iterator_argument(self, fetched: Callable[[Item], None] | None = None) -> Turns:
         """The same pass for a step that takes ``dataloader_iter`` and fetches by itself.

@@ -15,6 +15,9 @@ from fulmen.trainer.states import RunningStage
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
+PLACE_KEY = "fulmen_place"
+"""Where a checkpoint's ``state_dict`` of the fit loop holds the places in the loaders; Lightning ignores it."""
+
 
 class AutomaticOptimization:
     """View of the counters of automatic optimization."""
@@ -236,10 +239,14 @@ class FitLoop:
         self.epoch_loop = TrainingEpochLoop(trainer)
         self.epoch_progress = Progress(trainer._schedule, "epoch")
         self.restarting = False
+        # for callbacks, from an epoch's start to its end: batches run through `training_step`, and nothing is trained
+        self.forward_only = False
         self._loaders: Any = None
         self._loaded_epoch = 0
         self._feed: Any = None
         self._loader_states: list[Any] = []
+        self._place: dict[str, Any] = {}
+        self._batches_begun = 0
 
     def setup_data(self) -> None:
         """Asks for the training loader: once, or again where ``reload_dataloaders_every_n_epochs`` says so."""
@@ -336,9 +343,8 @@ class FitLoop:
     def state_dict(self) -> dict[str, Any]:
         """The counters under Lightning's keys, and the state of loaders that have one."""
         loop = self.epoch_loop
-        states = [] if self._loaders is None else self._loaders.state()
         return {
-            "state_dict": {"combined_loader": states} if states else {},
+            "state_dict": self._data_state(),
             "epoch_loop.state_dict": {"_batches_that_stepped": loop._batches_that_stepped},
             "epoch_loop.batch_progress": loop.batch_progress.state_dict(),
             "epoch_loop.scheduler_progress": loop.scheduler_progress.state_dict(),
@@ -354,10 +360,37 @@ class FitLoop:
             "epoch_progress": self.epoch_progress.state_dict(),
         }
 
+    def _data_state(self) -> dict[str, Any]:
+        """The states of loaders that keep one, under Lightning's key, and the place in all others, under our own."""
+        if self._loaders is None:
+            return {}
+        states, place = self._loaders.state(), self._loaders.place()
+        return ({"combined_loader": states} if states else {}) | ({PLACE_KEY: place} if place else {})
+
+    def _go_to_place(self, resumption: str) -> dict[str, Any] | None:
+        """The next pass over the training loaders begins where the loaded state says.
+
+        Args:
+            resumption: what the schedule said about the loaded counters, which have been brought back to whole batches.
+
+        Returns:
+            The states of the global random generators from then, None if they were not saved or stand so already.
+        """
+        place, self._place = self._place, {}
+        if not place or self._loaders.combined is None or self._loaders.state():
+            return None
+        if resumption == "fresh":
+            self._loaders.go_to(place, None)
+            return None
+        self._loaders.go_to(place, self._batches_begun - self.epoch_loop.batch_progress.current.completed)
+        return place["global"]  # type: ignore[no-any-return]
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over such counters; the next run goes on from them."""
         loop = self.epoch_loop
         self._loader_states = state.get("state_dict", {}).get("combined_loader", [])
+        self._place = state.get("state_dict", {}).get(PLACE_KEY, {})
+        self._batches_begun = state.get("epoch_loop.batch_progress", {}).get("current", {}).get("ready", 0)
         for view, key in (
             (loop.batch_progress, "epoch_loop.batch_progress"),
             (loop.scheduler_progress, "epoch_loop.scheduler_progress"),

@@ -48,7 +48,7 @@ __all__ = ["Trainer"]
 class Trainer(StateProperties, LimitProperties, PartProperties):
     """Trains, validates, tests and predicts with a :class:`~fulmen.LightningModule`.
 
-    All arguments are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
+    All arguments but the last two are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
     where an argument given in code wins.
 
     Args:
@@ -96,6 +96,8 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         model_registry: name in a hosted registry: not available.
         timeline: tell the parts of a training step apart in :attr:`timeline`, and say at the end of a fit where its time
             went.
+        prefetch: how batches are got ready: "auto" finds the fastest way that gives exactly the loaders' batches, "off"
+            uses the loaders as they are, a number is the most batches to make ahead.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -149,6 +151,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
         timeline: bool = True,
+        prefetch: int | str = "auto",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch.utils._pytree import SUPPORTED_NODES, TreeSpec, tree_flatten, tree_unflatten
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
@@ -12,6 +12,9 @@ from typing_extensions import Self
 
 from fulmen.utilities.data import sized_len
 from fulmen.utilities.types import _Stateful
+
+if TYPE_CHECKING:
+    from fulmen.prefetch.source import Source
 
 Item = tuple[Any, int, int]
 """A batch, its index, and the index of its loader."""
@@ -50,6 +53,8 @@ class CombinedLoader(Iterable[Item]):
         self._iterator: Iterator[Item] | None = None
         # the loaders' own iterators, for those who can do without the walk through this class
         self._running: list[Iterator[Any]] = []
+        # a faster way to the batches of each, set by the trainer for as long as it runs
+        self._sources: list[Source] | None = None
 
     @property
     def iterables(self) -> Any:
@@ -83,6 +88,7 @@ class CombinedLoader(Iterable[Item]):
             )
         self._iterables = tree_unflatten(flattened, self._spec)
         self._flattened = flattened
+        self._sources = None
 
     @property
     def limits(self) -> list[int | float] | None:
@@ -102,10 +108,14 @@ class CombinedLoader(Iterable[Item]):
 
     def __iter__(self) -> Self:
         """Start again. All iterables are started here, in the sequential mode only the first one."""
-        start = self._flattened if self._mode != "sequential" else self._flattened[:1]
-        self._running = [iter(iterable) for iterable in start]
+        start = len(self._flattened) if self._mode != "sequential" else min(1, len(self._flattened))
+        self._running = [self._start(number) for number in range(start)]
         self._iterator = _MODES[self._mode](self)
         return self
+
+    def _start(self, number: int) -> Iterator[Any]:
+        """One pass over the iterable of this number."""
+        return iter(self._flattened[number]) if self._sources is None else self._sources[number].epoch()
 
     def __next__(self) -> Item:
         """The next ``(batch, batch_idx, dataloader_idx)``."""
@@ -141,6 +151,8 @@ class CombinedLoader(Iterable[Item]):
         """Forget the iteration, and end the workers of the loaders, persistent ones too."""
         self._iterator = None
         self._running = []
+        for source in self._sources or []:
+            source.close()
         for loader in self._flattened:
             if hasattr(loader, "_iterator"):
                 if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
@@ -176,7 +188,7 @@ class CombinedLoader(Iterable[Item]):
 
     def __getstate__(self) -> dict[str, Any]:
         # running iterators hold workers, and generators cannot be pickled: the copy has to be iterated anew
-        state: dict[str, Any] = {**self.__dict__, "_iterator": None, "_running": []}
+        state: dict[str, Any] = {**self.__dict__, "_iterator": None, "_running": [], "_sources": None}
         del state["_flattened"], state["_spec"]
         return state
 
@@ -223,7 +235,7 @@ def _max_size(loader: CombinedLoader) -> Iterator[Item]:
 
 
 def _max_size_cycle(loader: CombinedLoader) -> Iterator[Item]:
-    return _together(loader, _cycle(loader._flattened, loader._running))
+    return _together(loader, _cycle(loader))
 
 
 def _together(loader: CombinedLoader, rows: Iterable[Any]) -> Iterator[Item]:
@@ -232,19 +244,20 @@ def _together(loader: CombinedLoader, rows: Iterable[Any]) -> Iterator[Item]:
         yield restore(list(batches)), index, 0
 
 
-def _cycle(iterables: list[Any], running: list[Iterator[Any]]) -> Iterator[list[Any]]:
+def _cycle(loader: CombinedLoader) -> Iterator[list[Any]]:
     """One batch of each; whoever has ended starts again, until all have ended once."""
+    running = loader._running
     ended = [False] * len(running)
     end = object()
     while running:
         row = []
-        for i, iterable in enumerate(iterables):
+        for i in range(len(running)):
             batch = next(running[i], end)
             if batch is end:
                 ended[i] = True
                 if all(ended):
                     return
-                running[i] = iter(iterable)
+                running[i] = loader._start(i)
                 batch = next(running[i], end)
                 if batch is end:  # it is empty: nothing to repeat
                     return
@@ -254,11 +267,11 @@ def _cycle(iterables: list[Any], running: list[Iterator[Any]]) -> Iterator[list[
 
 def _sequential(loader: CombinedLoader) -> Iterator[Item]:
     limits = loader._limits or [_INFINITE] * len(loader._flattened)
-    for position, (iterable, limit) in enumerate(zip(loader._flattened, limits, strict=True)):
+    for position, limit in enumerate(limits):
         if position:
             # only now: two loaders never have their workers at the same time
             loader._running.clear()
-            loader._running.append(iter(iterable))
+            loader._running.append(loader._start(position))
         if limit == _INFINITE:
             numbers: Iterable[int] = itertools.count()
         else:

@@ -34,6 +34,12 @@ pub enum Error {
         /// What the user can do about it.
         cure: String,
     },
+    /// The system has no memory left for us.
+    #[error("no memory for {bytes} bytes")]
+    Memory {
+        /// How many bytes were asked for.
+        bytes: usize,
+    },
     /// A saved state that cannot be restored.
     #[error("cannot restore {what}: {why}")]
     State {

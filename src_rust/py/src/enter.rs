@@ -1,9 +1,10 @@
 //! The one door between Python and the core: errors are mapped here, and nowhere else.
 //!
-//! Calls that the hot path makes take well under a microsecond and keep the GIL; work above some ten microseconds releases it.
+//! Calls that the hot path makes take well under a microsecond and keep the GIL; work above some ten microseconds, and
+//! waiting, goes through [`detached`] or [`enter_detached`], which release it.
 
 use fulmen_core::{Error, Result};
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -21,12 +22,18 @@ pub fn enter_detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> 
     Ok(result)
 }
 
+/// Runs long work, or waits, while other Python threads run.
+pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(work)
+}
+
 /// The table of errors: which kind becomes which exception.
 fn to_python(py: Python<'_>, error: &Error) -> PyErr {
     let message = error.to_string();
     match error {
         Error::Value { .. } => PyValueError::new_err(message),
         Error::Configuration { .. } => instance(py_imports::misconfiguration_exception(py), message),
+        Error::Memory { .. } => PyMemoryError::new_err(message),
         Error::State { .. } => PyRuntimeError::new_err(message),
         // with a number the exception becomes the fitting kind of OSError, PermissionError for one
         Error::Io { code: Some(code), path, .. } => PyOSError::new_err((*code, message, path.clone())),

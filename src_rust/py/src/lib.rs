@@ -5,6 +5,7 @@ mod enter;
 mod metrics;
 mod metrics_batch;
 mod metrics_sites;
+mod prefetch;
 mod py_imports;
 mod schedule;
 mod timeline;
@@ -19,6 +20,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<checkpoint::CheckpointBuffers>()?;
     module.add_class::<checkpoint::CheckpointFile>()?;
     module.add_class::<metrics::MetricStore>()?;
+    module.add_class::<prefetch::Batch>()?;
+    module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
     module.add_function(wrap_pyfunction!(checkpoint::clean_checkpoint_folder, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from types import SimpleNamespace
 
 import pytest
@@ -57,7 +58,7 @@ def trainer_of(module=None, datamodule=None, fn=TrainerFn.FITTING, ranks=1, rank
         state=SimpleNamespace(fn=fn, stage=None),
         fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))),
         _hook=None,
-        _config=SimpleNamespace(use_distributed_sampler=True),
+        _config=SimpleNamespace(use_distributed_sampler=True, prefetch="auto"),
         _devices=SimpleNamespace(is_distributed=ranks > 1),
         distributed_sampler_kwargs={"num_replicas": ranks, "rank": rank},
         num_devices=1,
@@ -326,7 +327,7 @@ def test_distributed_samplers_that_are_left_alone():
     own = DataLoader(range(4), sampler=DistributedSampler(range(4), 2, 0))
     assert load(trainer_of(ranks=2, train=own), FIT).combined.iterables is own
     plain = DataLoader(range(4))
-    settings = {"_config": SimpleNamespace(use_distributed_sampler=False)}
+    settings = {"_config": SimpleNamespace(use_distributed_sampler=False, prefetch="auto")}
     assert load(trainer_of(ranks=2, train=plain, settings=settings), FIT).combined.iterables is plain
 
 
@@ -499,10 +500,11 @@ def test_workers_of_a_pass_end_with_the_next_one(ends):
     for _ in feed:
         if not ends:
             break
-    workers = ready.combined._running[0]._workers
+    workers = multiprocessing.active_children()
+    assert workers
     second = ready.feed()
     assert not any(worker.is_alive() for worker in workers)
-    workers = ready.combined._running[0]._workers
+    workers = multiprocessing.active_children()
     assert len(list(second)) == 4
     ready.close()
     assert not any(worker.is_alive() for worker in workers)

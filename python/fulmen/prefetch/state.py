@@ -1,0 +1,264 @@
+"""What a resume needs to know of a loader: states of random generators, and the place in a pass.
+
+A place is `first`, the states of all generators just before the sampler was asked for its first index, and `taken`, the
+number of batches that the consumer has had. Going there means to run the sampler from `first` for `taken` batches; no
+sample is loaded for it. Afterwards all generators are set to `now`, their states when the place was noted.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fulmen import errors
+
+VERSION = 1
+
+
+# ---- global generators -----------------------------------------------------------------------------------------------
+
+
+def global_generators() -> dict[str, Any]:
+    """The states of the generators that everybody shares: torch (CPU, CUDA if it is in use), Python, numpy if loaded."""
+    states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": _python_state(random.getstate())}
+    if "numpy" in sys.modules:
+        states["numpy"] = _to_plain(sys.modules["numpy"].random.get_state(legacy=False))
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["cuda"] = torch.cuda.get_rng_state_all()
+    return states
+
+
+def set_global_generators(states: dict[str, Any]) -> None:
+    """Bring them back to what `global_generators` gave; those without a state stay as they are."""
+    if "torch" in states:
+        torch.set_rng_state(states["torch"])
+    if "python" in states:
+        random.setstate(_from_python_state(states["python"]))
+    if "numpy" in states:
+        import numpy as np
+
+        np.random.set_state(_from_plain(states["numpy"]))
+    if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) <= torch.cuda.device_count():
+        for device, state in enumerate(states["cuda"]):
+            torch.cuda.set_rng_state(state, device)
+
+
+# ---- the loader's own generators -------------------------------------------------------------------------------------
+
+
+def own_generators(loader: Any) -> list[Any]:
+    """The random generators that loader, samplers, datasets and collate function hold, each once, in a fixed order."""
+    found: list[Any] = []
+    seen: set[int] = set()
+    for owner in owners(loader):
+        for value in list(getattr(owner, "__dict__", {}).values()):
+            if _is_generator(value) and id(value) not in seen and value is not torch.default_generator:
+                seen.add(id(value))
+                found.append(value)
+    return found
+
+
+def generator_states(generators: list[Any]) -> list[Any]:
+    """Their states as plain data."""
+    return [_generator_state(generator) for generator in generators]
+
+
+def set_generator_states(generators: list[Any], states: list[Any]) -> None:
+    """Bring them back.
+
+    Raises:
+        RuntimeError: the loader has other generators than the one whose states these are.
+    """
+    if len(generators) != len(states):
+        raise errors.runtime_error(
+            f"The state in the checkpoint is of a loader with {len(states)} random generators, this one has"
+            f" {len(generators)}",
+            "Resume with the loader that was used when saving",
+        )
+    for generator, state in zip(generators, states, strict=True):
+        _set_generator_state(generator, state)
+
+
+def owners(loader: Any) -> Iterator[Any]:
+    """Loader, samplers within samplers, datasets within datasets."""
+    queue, seen = [loader], set()
+    while queue:
+        owner = queue.pop(0)
+        if owner is None or id(owner) in seen or isinstance(owner, Tensor):
+            continue
+        seen.add(id(owner))
+        yield owner
+        own = getattr(owner, "__dict__", {})
+        for name in ("batch_sampler", "sampler", "_batch_sampler", "dataset", "datasets", "collate_fn", "transform"):
+            value = own.get(name)
+            if isinstance(value, (list, tuple)):
+                queue.extend(value[:64])
+            elif isinstance(value, dict):
+                queue.extend(list(value.values())[:64])
+            else:
+                queue.append(value)
+
+
+def _is_generator(value: Any) -> bool:
+    if isinstance(value, (torch.Generator, random.Random)):
+        return True
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and isinstance(value, (numpy.random.Generator, numpy.random.RandomState))
+
+
+def _generator_state(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, random.Random):
+        return _python_state(generator.getstate())
+    if hasattr(generator, "bit_generator"):
+        return _to_plain(generator.bit_generator.state)
+    return _to_plain(generator.get_state(legacy=False))
+
+
+def _set_generator_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, torch.Generator):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        generator.setstate(_from_python_state(state))
+    elif hasattr(generator, "bit_generator"):
+        generator.bit_generator.state = _from_plain(state)
+    else:
+        generator.set_state(_from_plain(state))
+
+
+def same_states(a: Any, b: Any) -> bool:
+    """Whether two states are equal to the last bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same_states(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same_states, a, b))
+    return bool(a == b)
+
+
+# ---- plain data ------------------------------------------------------------------------------------------------------
+
+
+def _python_state(state: Any) -> Any:
+    """``random.getstate()`` with its 625 words in a tensor, as a list of ints would be slow to save."""
+    version, words, gauss = state
+    return [version, torch.tensor(words, dtype=torch.int64), gauss]
+
+
+def _from_python_state(state: Any) -> Any:
+    version, words, gauss = state
+    return version, tuple(words.tolist()), gauss
+
+
+def _to_plain(value: Any) -> Any:
+    """Arrays become tensors; integers that fit no tensor stay Python's."""
+    numpy = sys.modules["numpy"]
+    if isinstance(value, dict):
+        return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, numpy.ndarray):
+        return {"array": str(value.dtype), "values": torch.from_numpy(value.view(f"i{value.itemsize}").copy())}
+    return value.item() if isinstance(value, numpy.generic) else value
+
+
+def _from_plain(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if value.keys() == {"array", "values"}:
+        return value["values"].numpy().view(value["array"])
+    return {key: _from_plain(item) for key, item in value.items()}
+
+
+# ---- the place in a pass ---------------------------------------------------------------------------------------------
+
+
+class Place:
+    """Where a consumer stands in the passes over one loader, and how a new pass gets there.
+
+    A source notes the start of a pass (`begin`, before anything is drawn), the moment before the sampler's first index
+    (`begin_sampler`), and counts `taken`.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self.taken = 0
+        self._start: dict[str, Any] | None = None
+        self._first: dict[str, Any] | None = None
+        self._pending: dict[str, Any] | None = None
+        self._target: dict[str, Any] | None = None
+
+    @property
+    def arriving(self) -> bool:
+        """Whether the pass that began is one that is taken up, and `arrive` has to be called."""
+        return self._target is not None
+
+    def _note(self) -> dict[str, Any]:
+        return {"global": global_generators(), "own": generator_states(own_generators(self._loader))}
+
+    def _set(self, note: dict[str, Any]) -> None:
+        set_generator_states(own_generators(self._loader), note["own"])
+        if note["global"] is not None:
+            set_global_generators(note["global"])
+
+    def begin(self) -> int:
+        """A pass starts, nothing is drawn yet. How many batches are to be left out, for a pass that is taken up?
+
+        All generators stand as at that pass's start then. Call `begin_sampler`, run the sampler, then `arrive`.
+        """
+        state, self._pending = self._pending, None
+        self.taken = 0
+        self._first = None
+        if state is None:
+            self._start = self._note()
+            return 0
+        if state["taken"] is None:
+            self._set(state["now"])
+            self._start = self._note()
+            return 0
+        self._start = state["start"]
+        self._set(self._start)
+        self._target = state
+        return int(state["taken"])
+
+    def begin_sampler(self) -> None:
+        """Just before the sampler is asked for its first index, in this pass or in the one that is taken up."""
+        state = self._target
+        if state is None:
+            self._first = self._note()
+        elif state["first"] is not None:
+            self._first = state["first"]
+            self._set(self._first)
+
+    def arrive(self) -> None:
+        """The batches to be left out are left out: all generators go on from where they stood."""
+        state, self._target = self._target, None
+        assert state is not None
+        self.taken = int(state["taken"])
+        self._set(state["now"])
+
+    def state(self) -> dict[str, Any]:
+        """The place as plain data. Between passes ``taken`` is None."""
+        if self._pending is not None:
+            return self._pending
+        return {
+            "version": VERSION,
+            "taken": None if self._start is None else self.taken,
+            "start": self._start,
+            "first": self._first,
+            "now": self._note(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The next `begin` goes to this place. Without global states in ``now``, the global generators stay as they are."""
+        if state.get("version") != VERSION:
+            raise errors.runtime_error(
+                f"The state of a loader has version {state.get('version')!r}, this fulmen reads version {VERSION}",
+                "Resume with the fulmen that wrote it",
+            )
+        self._pending = state
