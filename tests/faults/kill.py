@@ -47,7 +47,7 @@ class Model(L.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-3)
 
     def train_dataloader(self) -> Any:
-        return torch.utils.data.DataLoader(torch.ones(100_000, 256), batch_size=4)
+        return torch.utils.data.DataLoader(torch.ones(1, 256).expand(100_000, 256), batch_size=4)
 
 
 class Report(L.Callback):

@@ -94,7 +94,7 @@ def _may_interfere(callback: Any) -> bool:
 
     kind = type(callback)
     if kind.__module__.startswith("fulmen."):
-        return kind.__name__ in _INTERFERING
+        return any(base.__name__ in _INTERFERING for base in kind.__mro__)
     return any(getattr(kind, name, None) is not getattr(Callback, name, None) for name in BETWEEN)
 
 

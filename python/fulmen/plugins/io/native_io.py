@@ -26,7 +26,7 @@ DIGEST_SUFFIX: Final = ".sha256"
 #: a tool that replaces `torch.save`, to watch or to redirect it, is meant to see checkpoints too
 _TORCH_SAVE: Final = torch.save
 
-#: from this size of a state on a save of `ModelCheckpoint` goes on in the background; see docs/decisions/0011
+#: from this size of a state on a save of `ModelCheckpoint` goes on in the background; see docs/decisions/0008
 BACKGROUND_FROM: Final = 32 << 20
 
 

@@ -3,7 +3,7 @@
 The rule is the loader's: an object may be saved if ``torch.load(weights_only=True)`` would make it again in this process,
 which includes everything that was registered by ``torch.serialization.add_safe_globals``. Hyperparameters are an exception by
 default, since they hold whatever a constructor takes: there an object is saved by pickle, with a warning. See
-``docs/decisions/0010-checkpoint-contents.md``.
+``docs/decisions/0007-checkpoint-contents.md``.
 """
 
 from __future__ import annotations
