@@ -14,6 +14,7 @@ All contenders take turns within one run, and the table gives medians over the r
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -250,7 +251,7 @@ def train(lightning: Any, plugins: list[Any], folder: Path, megabytes: int) -> d
     shutil.rmtree(folder / "run")
     saving = [callback_time[i] for i in range(SAVE_EVERY - 1, SAVE_EVERY * SAVES, SAVE_EVERY)]
     blocked = [s + w for s, w in zip(saving, waits(), strict=True)]
-    steps = [b - a for a, b in zip(stamps, stamps[1:], strict=False)]
+    steps = [b - a for a, b in itertools.pairwise(stamps)]
     quiet = [steps[i] for i in range(len(steps)) if i % SAVE_EVERY == SAVE_EVERY - 2]
     # the first save makes the buffers that all later ones use
     return {
