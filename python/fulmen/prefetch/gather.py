@@ -79,7 +79,7 @@ def _default_collate_is_stock() -> bool:
 
 def _proven(loader: DataLoader[Any], description: Description) -> bool:
     try:
-        stock = collate.default_collate([loader.dataset[0]] * 2)
+        stock = collate.default_collate([loader.dataset[0]] * 2)  # type: ignore[no-untyped-call]
     except Exception:
         return False
     own = _structured(description.structure)(
@@ -194,7 +194,7 @@ class GatherSource(Source):
             elif structured is not None:
                 batch = structured(batch)
             if pinned:
-                batch = pin_memory(batch, inner._pin_memory_device)
+                batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
             place.taken += 1
             hand.append(batch)
             batch = None
@@ -243,7 +243,7 @@ class GatherSource(Source):
                 fields = again.take()
             batch = structured(fields)
         if inner._pin_memory:
-            batch = pin_memory(batch, inner._pin_memory_device)
+            batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
         self._place.taken += 1
         return batch
 

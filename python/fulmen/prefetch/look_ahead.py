@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -100,7 +100,7 @@ class LookAheadSource(Source):
         self._asked = 0.0
         try:
             while True:
-                started = time.perf_counter()
+                started = perf_counter()
                 self._note_cycle(started)
                 ahead = self._depth if self._looks_ahead() and place.taken % RECHECK else 0
                 while not ended and len(coming) <= ahead and (not coming or drawn < limit):
@@ -141,7 +141,7 @@ class LookAheadSource(Source):
                 self._watched(inner, indices) if self.kind == "look-ahead" else inner._dataset_fetcher.fetch(indices)
             )
         if inner._pin_memory:
-            batch = pin_memory(batch, inner._pin_memory_device)
+            batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
         self._place.taken += 1
         return batch
 
@@ -149,9 +149,9 @@ class LookAheadSource(Source):
         """Makes a batch here, and sees what it costs and whether a random generator has moved."""
         own = own_generators(self.loader)
         before = global_generators(), generator_states(own)
-        begin = time.perf_counter()
+        begin = perf_counter()
         batch = inner._dataset_fetcher.fetch(indices)
-        taken = time.perf_counter() - begin
+        taken = perf_counter() - begin
         if not same_states(before, (global_generators(), generator_states(own))):
             self._decide_against("they draw from random generators, in turn with the training")
         elif not self._settled and len(self._probed) >= 2 and taken < WORTH:

@@ -28,7 +28,7 @@ def global_generators() -> dict[str, Any]:
     states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": _python_state(random.getstate())}
     if "numpy" in sys.modules:
         states["numpy"] = _to_plain(sys.modules["numpy"].random.get_state(legacy=False))
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         states["cuda"] = torch.cuda.get_rng_state_all()
     return states
 
