@@ -123,6 +123,7 @@ def train(trainer: Trainer) -> None:
         place, first = "fresh", False
     _say_why(trainer)
     call_hooks(trainer, "on_train_end", strategy=True)
+    trainer._checkpoints.drain()
 
 
 def train_epoch(trainer: Trainer, feed: Any) -> None:
@@ -224,6 +225,7 @@ def serve(trainer: Trainer, alarms: Alarms) -> bool:
     over = schedule.settle()
     if due & INTERRUPT:
         schedule.interrupt = False
+        trainer._checkpoints.poll()
         if trainer.received_sigterm:
             raise SIGTERMException
     return over
