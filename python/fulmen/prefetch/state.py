@@ -28,8 +28,9 @@ def global_generators() -> dict[str, Any]:
     states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": _python_state(random.getstate())}
     if "numpy" in sys.modules:
         states["numpy"] = _to_plain(sys.modules["numpy"].random.get_state(legacy=False))
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+    cuda: Any = torch.cuda
+    if cuda.is_available() and cuda.is_initialized():
+        states["cuda"] = cuda.get_rng_state_all()
     return states
 
 
