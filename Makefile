@@ -1,6 +1,6 @@
 # Everything starts here. Each target makes what it needs, says what it does, and says how long each part took.
 #
-#   make demo              train the example and draw its learning curves
+#   make demo              train the example, draw its learning curves, write its report
 #   make test              every check there is
 #   make test VENV=path    the same, in an environment that exists already
 #
@@ -17,7 +17,7 @@ help: ## this list
 	@echo "fulmen: make <target> [VENV=path of an existing environment]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
-demo: ## train on handwritten digits, test, predict, draw the learning curves into demo_out/ (about a minute)
+demo: ## train on handwritten digits, test, predict; learning curves and demo_out/report.html (about a minute)
 	@$(DEV) demo
 
 test: ## every check: Rust and Python format, lints, types, unit, parity, contract, slow and distributed tests

@@ -286,9 +286,9 @@ class Project:
         self.try_part("sanitizer", "the core's prefetch tests under Miri", command, MIRIFLAGS=flags)
 
     def target_demo(self) -> None:
-        """Train the example, and say where the picture is."""
+        """Train the example, and say where picture and report are."""
         self.build()
-        with self.report.part("demo", "examples/digits.py: train, test, predict, draw"):
+        with self.report.part("demo", "examples/digits.py: train, test, predict, report"):
             self.run(self.python, ROOT / "examples" / "digits.py", "--out", ROOT / "demo_out")
 
     def target_bench(self) -> None:
