@@ -147,7 +147,7 @@ def same_states(a: Any, b: Any) -> bool:
 
 def _pack(state: Tensor) -> str:
     """A tensor as text: a tree of such states can be compared, and read by whatever reads text."""
-    return base64.b64encode(bytes(memoryview(state.view(torch.uint8).numpy()))).decode()
+    return base64.b64encode(state.view(torch.uint8).numpy().tobytes()).decode()
 
 
 def _unpack(text: str) -> Tensor:
