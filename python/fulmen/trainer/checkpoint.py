@@ -76,9 +76,7 @@ class Checkpoints:
         fire(trainer, "on_save_checkpoint", module_call(trainer, "on_save_checkpoint"), checkpoint)
         # after the hooks, which see what Lightning's see
         place = trainer.fit_loop.place
-        if place and not weights_only:
-            checkpoint[PLACE_KEY] = place
-        return checkpoint
+        return {**checkpoint, PLACE_KEY: place} if place and not weights_only else checkpoint
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
