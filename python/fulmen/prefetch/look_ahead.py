@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ class LookAheadSource(Source):
         self._asked = 0.0
         try:
             while True:
-                self._note_cycle(time.perf_counter())
+                self._note_cycle(perf_counter())
                 if drawn >= recheck and not coming:
                     # this one is made here, with nothing in the thread
                     ahead, recheck = 0, drawn + RECHECK
@@ -154,9 +154,9 @@ class LookAheadSource(Source):
         """Makes a batch here, and sees what it costs and whether a random generator has moved."""
         own = own_generators(self.loader)
         before = global_generators(), generator_states(own)
-        begin = time.perf_counter()
+        begin = perf_counter()
         batch = inner._dataset_fetcher.fetch(indices)
-        taken = time.perf_counter() - begin
+        taken = perf_counter() - begin
         if not same_states(before, (global_generators(), generator_states(own))):
             self._decide_against("they draw from random generators, in turn with the training")
         elif not self._settled and len(self._probed) >= 2 and taken < WORTH:
