@@ -20,7 +20,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
-from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer
@@ -28,7 +27,7 @@ from fulmen.prefetch.datasets import Description, NotInMemory, describe
 from fulmen.prefetch.samplers import batches_ahead
 from fulmen.prefetch.source import Source, State
 from fulmen.prefetch.state import Place
-from fulmen.prefetch.stock_pass import StockPass, begin_pass, stock_batches
+from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 AHEAD_FROM = 64 * 1024
 """Bytes of a batch from which on handing it to threads costs less than it gains."""
@@ -79,7 +78,7 @@ def _default_collate_is_stock() -> bool:
 
 def _proven(loader: DataLoader[Any], description: Description) -> bool:
     try:
-        stock = collate.default_collate([loader.dataset[0]] * 2)  # type: ignore[no-untyped-call]
+        stock = loader.collate_fn([loader.dataset[0]] * 2)
     except Exception:
         return False
     own = _structured(description.structure)(
@@ -181,7 +180,7 @@ class GatherSource(Source):
         inner, place, now = begun.inner, self._place, self._gatherer.now
         structured = None if _is_flat(description.structure) else _structured(description.structure)
         hand: list[Any] = []
-        pinned, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
+        pins, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
         if not begun.started:
             place.begin_sampler()
         for indices in begun.sampler:
@@ -193,8 +192,8 @@ class GatherSource(Source):
                 batch = self._by_stock(inner, indices, description)
             elif structured is not None:
                 batch = structured(batch)
-            if pinned:
-                batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
+            if pins:
+                batch = pinned(batch, inner._pin_memory_device)
             place.taken += 1
             hand.append(batch)
             batch = None
@@ -243,7 +242,7 @@ class GatherSource(Source):
                 fields = again.take()
             batch = structured(fields)
         if inner._pin_memory:
-            batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
+            batch = pinned(batch, inner._pin_memory_device)
         self._place.taken += 1
         return batch
 

@@ -16,19 +16,18 @@ import os
 import statistics
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from fulmen.prefetch.samplers import batches_ahead
 from fulmen.prefetch.source import Source, State
 from fulmen.prefetch.state import Place, generator_states, global_generators, own_generators, owners, same_states
-from fulmen.prefetch.stock_pass import StockPass, begin_pass, stock_batches
+from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 PROBED = 6
 """Batches made when they are asked for, to know what they cost and that they draw nothing; the first one does not count."""
@@ -94,15 +93,18 @@ class LookAheadSource(Source):
         place, limit, drawn = self._place, batches_ahead(self.loader), self._place.taken
         coming: deque[tuple[Any, Future[Any] | None]] = deque()
         pool: ThreadPoolExecutor | None = None
-        process, ended = os.getpid(), False
+        process, ended, recheck = os.getpid(), False, drawn + RECHECK
         if not begun.started:
             place.begin_sampler()
         self._asked = 0.0
         try:
             while True:
-                started = perf_counter()
-                self._note_cycle(started)
-                ahead = self._depth if self._looks_ahead() and place.taken % RECHECK else 0
+                self._note_cycle(perf_counter())
+                if drawn >= recheck and not coming:
+                    # this one is made here, with nothing in the thread
+                    ahead, recheck = 0, drawn + RECHECK
+                else:
+                    ahead = self._depth if self._looks_ahead() and drawn < recheck else 0
                 while not ended and len(coming) <= ahead and (not coming or drawn < limit):
                     indices = next(begun.sampler, None)
                     if indices is None:
@@ -121,7 +123,14 @@ class LookAheadSource(Source):
                 if made is not None and process != os.getpid():
                     # the thread stayed in the parent
                     pool = made = None
+                    coming = deque((indices, None) for indices, _ in coming)
                     self._decide_against("the process was forked")
+                if made is not None and made.exception() is not None:
+                    made = None
+                    self._decide_against("they cannot be made by another thread")
+                    # two threads at once would be one more than the dataset knows
+                    wait([other for _, other in coming if other is not None and not other.cancel()])
+                    coming = deque((indices, None) for indices, _ in coming)
                 yield self._next(begun.inner, indices, made)
         finally:
             if pool is not None and process == os.getpid():
@@ -130,18 +139,14 @@ class LookAheadSource(Source):
 
     def _next(self, inner: Any, indices: Any, made: Future[Any] | None) -> Any:
         """The batch of these indices: from the thread if it has made it, else here."""
-        batch: Any = _NOTHING
         if made is not None:
-            try:
-                batch = made.result()
-            except Exception:
-                self._decide_against("they cannot be made by another thread")
-        if batch is _NOTHING:
-            batch = (
-                self._watched(inner, indices) if self.kind == "look-ahead" else inner._dataset_fetcher.fetch(indices)
-            )
+            batch = made.result()
+        elif self.kind == "look-ahead":
+            batch = self._watched(inner, indices)
+        else:
+            batch = inner._dataset_fetcher.fetch(indices)
         if inner._pin_memory:
-            batch = pin_memory(batch, inner._pin_memory_device)  # type: ignore[no-untyped-call]
+            batch = pinned(batch, inner._pin_memory_device)
         self._place.taken += 1
         return batch
 
@@ -200,9 +205,6 @@ class LookAheadSource(Source):
         if self._running is not None:
             self._running.close()
             self._running = None
-
-
-_NOTHING: Any = object()
 
 
 def _fetch(inner: Any, indices: Any, gradients: bool, inference: bool) -> Any:

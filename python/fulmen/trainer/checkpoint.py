@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
 VERSION_KEY = "pytorch-lightning_version"
+PLACE_KEY = "fulmen_place"
+"""Where a file holds the places in the training loaders; Lightning ignores it."""
 
 
 class Checkpoints:
@@ -30,6 +32,7 @@ class Checkpoints:
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
         self._loaded: dict[str, Any] = {}
+        self._place: dict[str, Any] = {}
         self._weights_only: bool | None = None
         self.user_managed = False
         self.found = False
@@ -75,7 +78,9 @@ class Checkpoints:
         if not weights_only:
             fire(trainer, "on_save_checkpoint", callback_calls(trainer, "on_save_checkpoint"), checkpoint)
         fire(trainer, "on_save_checkpoint", module_call(trainer, "on_save_checkpoint"), checkpoint)
-        return checkpoint
+        # after the hooks, which see what Lightning's see
+        place = trainer.fit_loop.place
+        return {**checkpoint, PLACE_KEY: place} if place and not weights_only else checkpoint
 
     def poll(self) -> None:
         """Looks after files that were written beside the training; never waits.
@@ -215,6 +220,7 @@ class Checkpoints:
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
         self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
+        self._place = self._loaded.pop(PLACE_KEY, {})
         self._restore_module()
         self._restore_datamodule()
         self._restore_callbacks()
@@ -285,6 +291,7 @@ class Checkpoints:
         if loops is not None:
             if fn is TrainerFn.FITTING:
                 trainer.fit_loop.load_state_dict(loops["fit_loop"])
+                trainer.fit_loop.place = self._place
             elif fn is not None:
                 getattr(trainer, f"{fn.value}_loop").load_state_dict(loops.get(f"{fn.value}_loop", {}))
         limit = trainer.max_epochs

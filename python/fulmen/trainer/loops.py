@@ -15,9 +15,6 @@ from fulmen.trainer.states import RunningStage
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
-PLACE_KEY = "fulmen_place"
-"""Where a checkpoint's ``state_dict`` of the fit loop holds the places in the loaders; Lightning ignores it."""
-
 
 class AutomaticOptimization:
     """View of the counters of automatic optimization."""
@@ -361,11 +358,19 @@ class FitLoop:
         }
 
     def _data_state(self) -> dict[str, Any]:
-        """The states of loaders that keep one, under Lightning's key, and the place in all others, under our own."""
-        if self._loaders is None:
-            return {}
-        states, place = self._loaders.state(), self._loaders.place()
-        return ({"combined_loader": states} if states else {}) | ({PLACE_KEY: place} if place else {})
+        """The states of loaders that keep one, under Lightning's key."""
+        # what was loaded and not taken up yet stands for itself
+        states = self._loader_states or ([] if self._loaders is None else self._loaders.state())
+        return {"combined_loader": states} if states else {}
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """The places in the training loaders and the states of all random generators; empty before there are loaders."""
+        return self._place or ({} if self._loaders is None else self._loaders.place())
+
+    @place.setter
+    def place(self, place: dict[str, Any]) -> None:
+        self._place = place
 
     def _go_to_place(self, resumption: str) -> dict[str, Any] | None:
         """The next pass over the training loaders begins where the loaded state says.
@@ -389,7 +394,6 @@ class FitLoop:
         """Takes over such counters; the next run goes on from them."""
         loop = self.epoch_loop
         self._loader_states = state.get("state_dict", {}).get("combined_loader", [])
-        self._place = state.get("state_dict", {}).get(PLACE_KEY, {})
         self._batches_begun = state.get("epoch_loop.batch_progress", {}).get("current", {}).get("ready", 0)
         for view, key in (
             (loop.batch_progress, "epoch_loop.batch_progress"),

@@ -125,7 +125,7 @@ impl Engine {
         let into = buffers.iter().map(Buffer::start).collect();
         let mut chunks = Vec::new();
         for (field, &width) in plan.widths().iter().enumerate() {
-            let step = if width == 0 { rows.max(1) } else { (CHUNK / width).max(1) };
+            let step = CHUNK.checked_div(width).unwrap_or(rows).max(1);
             for from in (0..rows).step_by(step) {
                 chunks.push(Chunk { field, from, to: (from + step).min(rows) });
             }
