@@ -4,7 +4,7 @@
 //! waiting, goes through [`detached`], which releases it.
 
 use fulmen_core::{Error, Result};
-use pyo3::exceptions::{PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::py_imports;
@@ -32,6 +32,7 @@ fn to_python(py: Python<'_>, error: &Error) -> PyErr {
             Err(error) => error,
         },
         Error::Memory { .. } => PyMemoryError::new_err(message),
-        Error::State { .. } => PyRuntimeError::new_err(message),
+        Error::System { .. } => PyOSError::new_err(message),
+        Error::Transport { .. } | Error::State { .. } => PyRuntimeError::new_err(message),
     }
 }
