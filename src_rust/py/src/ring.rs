@@ -177,7 +177,10 @@ pub fn ring_wait<'py>(
     let (channels, watched) = (open(&channels)?, open(&watched)?);
     let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
     let news = detached(py, || wake::wait(&channels, &watched, time)).or_else(|error| enter(py, || Err(error)))?;
-    py.check_signals()?;
+    if news.messages.is_empty() {
+        // not otherwise: an exception would lose the messages
+        py.check_signals()?;
+    }
     let messages = news.messages.iter().flat_map(|(channel, bytes)| {
         bytes.chunks_exact(MESSAGE).map(|message| (*channel, PyBytes::new(py, message)))
     });

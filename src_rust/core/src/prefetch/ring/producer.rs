@@ -11,6 +11,9 @@ use crate::Result;
 /// Slots grow by steps of this.
 const STEP: usize = 64 * 1024;
 
+/// With more slots than this under tensors that the worker itself keeps, it gets none to keep any more.
+const MOST_LENT: usize = 4;
+
 /// Bytes that are to be part of a batch. They may lie in the slot already ([`Producer::reserve`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
@@ -74,7 +77,7 @@ impl Producer {
     /// Whoever keeps the returned owner keeps the slot from being used for another batch.
     pub fn reserve(&mut self, len: usize) -> Option<(*mut u8, Arc<Mapping>)> {
         if self.current.is_none() {
-            if len > self.typical {
+            if len > self.typical || (0..self.slots.len()).filter(|slot| self.is_lent(*slot)).count() > MOST_LENT {
                 return None;
             }
             let slot = self.choose(self.typical)?;
@@ -182,20 +185,29 @@ impl Producer {
         Segment { start, len: part.len }
     }
 
-    /// May this slot be written to? One whose memory is retired loses it here.
-    fn is_free(&mut self, slot: usize) -> bool {
+    /// Has the consumer nothing to do with this slot? One whose memory is retired loses it here.
+    fn is_ours(&mut self, slot: usize) -> bool {
         let Some(state) = self.control.state(slot) else { return false };
         match state.load(Acquire) {
-            FREE => {}
+            FREE => true,
             RETIRED => {
                 // the memory is somebody else's for good: neither used nor given back
                 self.slots[slot].map = None;
                 state.store(FREE, Relaxed);
+                true
             }
-            _ => return false,
+            _ => false,
         }
-        // a tensor that the worker itself kept
-        self.slots[slot].map.as_ref().is_none_or(|map| Arc::strong_count(map) == 1)
+    }
+
+    /// Does a tensor that the worker itself keeps lie over it?
+    fn is_lent(&self, slot: usize) -> bool {
+        self.slots[slot].map.as_ref().is_some_and(|map| Arc::strong_count(map) > 1)
+    }
+
+    /// May this slot be written to?
+    fn is_free(&mut self, slot: usize) -> bool {
+        self.is_ours(slot) && !self.is_lent(slot)
     }
 
     /// The free slot with memory that fits best.
@@ -225,7 +237,8 @@ impl Producer {
                     (0..self.slots.len()).filter(|slot| Some(*slot) != but_not && self.is_free(*slot)).collect();
                 // one that is too small is worth less than its pages
                 let small = free.iter().copied().find(|slot| self.slots[*slot].map.is_some());
-                let Some(slot) = small.or(free.first().copied()) else { return Ok(None) };
+                let lent = || (0..self.slots.len()).find(|slot| Some(*slot) != but_not && self.is_ours(*slot));
+                let Some(slot) = small.or(free.first().copied()).or_else(lent) else { return Ok(None) };
                 self.give_memory(slot, want)?;
                 slot
             }
@@ -235,6 +248,10 @@ impl Producer {
 
     fn give_memory(&mut self, slot: usize, want: usize) -> Result<()> {
         let out_of_memory = || crate::Error::Memory { bytes: want };
+        if self.is_lent(slot) {
+            // whoever keeps the memory has it for himself from now on
+            self.slots[slot].map = None;
+        }
         if let Some(map) = self.slots[slot].map.take() {
             release_pages(&self.file, self.slots[slot].offset, map.len());
         }
