@@ -318,8 +318,7 @@ RUST_LINT: list[tuple[str, ...]] = [
 PYTHON_LINT: list[tuple[str, ...]] = [
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
-    # strict, with the relaxations that pyproject.toml gives reasons for
-    ("mypy",),
+    ("mypy", "--strict", "python/fulmen"),
 ]
 
 

@@ -11,6 +11,7 @@ from ..shared_material import run_script
 
 #: scenarios that differ, and why (docs/deviations.md)
 DIFFERENT = {
+    "checkpoint_content": "holds the places in the loaders, under a key that Lightning ignores",
     "resume_mid_epoch": "continues at the next batch",
     "exceptions": "teardown after exceptions, KeyboardInterrupt stays itself",
     "misuse": "hooks of 1.x run",

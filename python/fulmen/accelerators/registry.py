@@ -40,7 +40,7 @@ class Registry(dict[str, dict[str, Any]]):
             "HINT: Use `override=True`",
         )
 
-    def get(self, name: str, default: Any | None = None) -> Any:  # type: ignore[override]
+    def get(self, name: str, default: Any | None = None) -> Any:
         """A new instance of what is registered.
 
         Args:

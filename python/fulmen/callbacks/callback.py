@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -11,6 +12,14 @@ if TYPE_CHECKING:
     import fulmen as L
 
 __all__ = ["Callback"]
+
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+
+def ignores_outputs(hook: _Hook) -> _Hook:
+    """Marks an ``on_train_batch_end`` that does not look at ``outputs``: if no other hook does, nobody makes them."""
+    hook.ignores_outputs = True  # type: ignore[attr-defined]
+    return hook
 
 
 class Callback:
@@ -34,6 +43,18 @@ class Callback:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what :meth:`state_dict` gave."""
+
+    def _idle(self, hook: str, trainer: L.Trainer) -> bool:
+        """Has this object nothing to do in one of its hooks, in the run that begins? Then it is not called there."""
+        return False
+
+    def _wake(self, trainer: L.Trainer, pl_module: L.LightningModule) -> float | None:
+        """Called at a batch's end when the time that this gave the last time has come, and after an epoch's last batch.
+
+        Returns:
+            When to call it again, on the clock of ``time.monotonic``; None: never.
+        """
+        return None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """An entry point begins: ``stage`` is "fit", "validate", "test" or "predict"."""

@@ -69,7 +69,10 @@ class EarlyStopping(Callback):
         super().__init__()
         if mode not in self.mode_dict:
             raise errors.misconfiguration(
-                "EarlyStopping(mode)", "`mode` can be 'max' or 'min'", mode, "Say which values are better"
+                "EarlyStopping(mode)",
+                "'max' or 'min'",
+                mode,
+                f"`mode` can be {' or '.join(self.mode_dict)}, got {mode}",
             )
         self.monitor, self.mode, self.patience = monitor, mode, patience
         self.verbose, self.strict, self.check_finite = verbose, strict, check_finite

@@ -12,6 +12,7 @@ from weakref import proxy
 import torch
 from torch import Tensor
 
+from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.checkpoint_names import CheckpointNames
 from fulmen.callbacks.checkpoint_topk import TopK
@@ -163,6 +164,13 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
                 "the state after the optimizer's step."
             )
 
+    def _idle(self, hook: str, trainer: L.Trainer) -> bool:
+        # a subclass with a hook of its own calls this one itself
+        own = type(self).on_train_batch_end is not ModelCheckpoint.on_train_batch_end
+        by_batch = own or bool(self._every_n_train_steps) or self._train_time_interval is not None
+        return hook == "on_train_batch_end" and not by_batch
+
+    @ignores_outputs
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:

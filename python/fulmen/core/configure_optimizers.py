@@ -95,7 +95,7 @@ def _automatic(scheduler: Any, monitor: str | None) -> LRSchedulerConfig:
         if monitor is None:
             raise errors.misconfiguration(
                 "configure_optimizers",
-                "a 'monitor' for ReduceLROnPlateau: `configure_optimizers` must include a monitor when it is used",
+                "a 'monitor': `configure_optimizers` must include a monitor when a `ReduceLROnPlateau` scheduler is used",
                 errors.Words("none"),
                 'For example: {"optimizer": optimizer, "lr_scheduler": scheduler, "monitor": "val_loss"}',
             )

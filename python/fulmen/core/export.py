@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,7 +69,7 @@ class ExportMixin:
                 )
             example_inputs = self._apply_batch_transfer_handler(self._on_before_batch_transfer(example_inputs))
             with self._scripting():
-                module = torch.jit.trace(func=self.eval(), example_inputs=example_inputs, **kwargs)
+                module = torch.jit.trace(func=self.eval(), example_inputs=example_inputs, **kwargs)  # type: ignore[no-untyped-call]
         else:
             raise ValueError(f"The 'method' parameter only supports 'script' or 'trace', but value given was: {method}")
         self.train(mode)
@@ -96,6 +97,10 @@ class ExportMixin:
         trainer, self._jit_is_scripting = self._trainer, True
         vars(self)["_trainer"] = None
         try:
-            yield
+            with warnings.catch_warnings():
+                # the method's own deprecation warning has said it already
+                warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=FutureWarning)
+                warnings.filterwarnings("ignore", message=r"`torch\.jit\.", category=DeprecationWarning)
+                yield
         finally:
             vars(self)["_trainer"], self._jit_is_scripting = trainer, False

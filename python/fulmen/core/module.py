@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -56,6 +57,7 @@ class LightningModule(
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._trainer: L.Trainer | None = None
+        self._log_fast: Callable[..., bool] | None = None
         self._example_input_array: Any = None
         self._automatic_optimization = True
         self._strict_loading: bool | None = None
@@ -85,6 +87,7 @@ class LightningModule(
         for child in self.modules():
             if isinstance(child, LightningModule):
                 child._trainer = trainer
+                child._log_fast = None if trainer is None or trainer.barebones else trainer._ledger.log_fast
 
     @property
     def fabric(self) -> None:
@@ -160,7 +163,7 @@ class LightningModule(
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        state["_trainer"] = None
+        state["_trainer"] = state["_log_fast"] = None
         return state
 
     # ---- steps -------------------------------------------------------------------------------------------------------
@@ -251,6 +254,12 @@ class LightningModule(
             ValueError: the value is not a number.
         """
         trainer = self._trainer
+        log_fast = self._log_fast
+        if log_fast is not None and log_fast(
+            trainer._hook, name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist,  # type: ignore[union-attr]
+            sync_dist_group, add_dataloader_idx, batch_size, metric_attribute, rank_zero_only,
+        ):  # fmt: skip
+            return
         if trainer is None:
             rank_zero_warn(
                 "You are trying to `self.log()` but the `self.trainer` reference is not registered on the model yet. "
@@ -283,9 +292,13 @@ class LightningModule(
         rank_zero_only: bool = False,
     ) -> None:
         """Logs several values at once: a dict, or a ``MetricCollection``. Arguments as for :meth:`log`."""
-        items = dictionary.items()
-        if "torchmetrics" in type(dictionary).__module__:
-            items = dictionary.items(keep_base=False, copy_state=False)  # type: ignore[call-arg]
+        collection = getattr(sys.modules.get("torchmetrics"), "MetricCollection", ())
+        if isinstance(dictionary, collection):
+            # the metrics themselves, where those of a compute group would come as copies
+            shared = getattr(dictionary, "_enable_compute_groups", True)
+            items = dictionary.items(keep_base=False, copy_state=not shared)
+        else:
+            items = dictionary.items()
         for name, value in items:
             self.log(
                 name, value, prog_bar=prog_bar, logger=logger, on_step=on_step, on_epoch=on_epoch, reduce_fx=reduce_fx,

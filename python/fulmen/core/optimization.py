@@ -54,7 +54,7 @@ class OptimizationMixin:
 
     def backward(self: Any, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Computes the gradients of ``loss``; override for another way."""
-        loss.backward(*args, **kwargs)
+        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def toggle_optimizer(self: Any, optimizer: Optimizer | LightningOptimizer) -> None:
         """Only this optimizer's parameters need gradients, until :meth:`untoggle_optimizer`."""
@@ -157,7 +157,7 @@ class OptimizationMixin:
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
         """One optimizer step; override to decide whether and how, but run the closure: forward and backward are in it."""
-        optimizer.step(closure=optimizer_closure)  # type: ignore[call-overload]
+        optimizer.step(closure=optimizer_closure)
 
     def optimizer_zero_grad(self: Any, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
         """Zeroes the gradients before a window's first backward."""

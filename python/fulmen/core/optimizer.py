@@ -121,11 +121,11 @@ class NoOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to load."""
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Runs the closure, so that losses are computed and logged."""
         return closure() if closure is not None else None
 
-    def zero_grad(self, set_to_none: bool | None = True) -> None:  # type: ignore[override]
+    def zero_grad(self, set_to_none: bool | None = True) -> None:
         """No gradients to zero."""
 
     def __repr__(self) -> str:

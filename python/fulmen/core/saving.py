@@ -19,8 +19,10 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: Any, weights_onl
     options: dict[str, Any] = {} if weights_only is None else {"weights_only": weights_only}
     if isinstance(path, (str, Path)) and is_remote(str(path)):
         with get_filesystem(path).open(str(path), "rb") as file:
-            return torch.load(file, map_location=map_location, **options)
-    return torch.load(path, map_location=map_location, **options)
+            loaded: dict[str, Any] = torch.load(file, map_location=map_location, **options)
+    else:
+        loaded = torch.load(path, map_location=map_location, **options)
+    return loaded
 
 
 def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) -> dict[str, Any]:

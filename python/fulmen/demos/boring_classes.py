@@ -80,7 +80,8 @@ class BoringModel(LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Two numbers a row."""
-        return self.layer(x)
+        output: Tensor = self.layer(x)
+        return output
 
     def loss(self, preds: Tensor, labels: Tensor | None = None) -> Tensor:
         """Mean squared distance from the labels, by default from one."""

@@ -34,7 +34,8 @@ class TorchSyncBatchNorm(LayerSync):
 
     def apply(self, model: Module) -> Module:
         """The module with every batch normalisation replaced."""
-        return torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
 
     def revert(self, model: Module) -> Module:
         """The module with every `torch.nn.SyncBatchNorm` replaced by an ordinary layer with the same state."""
@@ -49,5 +50,5 @@ class TorchSyncBatchNorm(LayerSync):
         plain._parameters = model._parameters
         plain._buffers = model._buffers
         if hasattr(model, "qconfig"):
-            plain.qconfig = model.qconfig  # type: ignore[assignment]
+            plain.qconfig = model.qconfig
         return plain

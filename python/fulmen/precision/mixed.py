@@ -42,7 +42,7 @@ class MixedPrecision(ScalingPrecision):
                 "Leave the scaler out, or use precision='16-mixed'",
             )
         if precision == "16-mixed" and scaler is None:
-            scaler = torch.amp.GradScaler(device=device)  # type: ignore[attr-defined]
+            scaler = torch.amp.GradScaler(device=device)
         self.precision: str = precision
         self.device = device
         self.scaler = scaler

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch.nn import Module
 
-from fulmen.precision.dtypes import _DtypeContextManager, convert_floats
+from fulmen.core.device_dtype import DeviceDtypeMixin
+from fulmen.precision.dtypes import _convert_fp_tensor, _DtypeContextManager, convert_floats
 from fulmen.precision.precision import Precision
 
 
@@ -18,7 +19,12 @@ class TruePrecision(Precision):
 
     def convert_module(self, module: Module) -> Module:
         """The module, converted in place. Complex buffers are not: create them in ``configure_model``."""
-        return module.to(dtype=self._desired_input_dtype)
+        # `Module.to` would take complex numbers too, and drop their imaginary parts
+        for part in module.modules():
+            if isinstance(part, DeviceDtypeMixin):
+                part._dtype = self._desired_input_dtype
+        module._apply(lambda tensor: _convert_fp_tensor(tensor, self._desired_input_dtype))  # type: ignore[no-untyped-call]
+        return module
 
     def convert_input(self, data: Any) -> Any:
         """The batch with its floating point tensors converted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any
 
 from torch.utils.data import DataLoader, MapDataPipe
 from torch.utils.data.dataloader import _DatasetKind
@@ -15,7 +15,7 @@ from fulmen.prefetch.seeding import Seeding
 from fulmen.prefetch.source import Source
 from fulmen.utilities.types import _Stateful
 
-Mode = Literal["auto", "off"] | int
+Mode = str | int
 """``Trainer(prefetch=...)``: find the fastest source, use loaders as they are, or make so many batches ahead."""
 
 _log = logging.getLogger(__name__)

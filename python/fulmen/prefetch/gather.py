@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
 from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
+from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
@@ -101,7 +102,7 @@ def _same(a: Any, b: Any) -> bool:
 
 def _gatherer(description: Description, keep_bytes: int) -> Gatherer:
     fields = [(*DLPACK_TYPES.get(dtype, (1, 8 * dtype.itemsize)), list(shape)) for dtype, shape in description.fields]
-    return Gatherer(description.plan, fields, keep_bytes, torch.empty_like, torch.from_dlpack)
+    return Gatherer(description.plan, fields, keep_bytes, torch.empty_like, from_dlpack)
 
 
 def _templates(description: Description, rows: int) -> list[Tensor]:
@@ -145,7 +146,9 @@ class GatherSource(Source):
         self._threaded = batch_bytes >= AHEAD_FROM and not exotic
         how = f"by threads, up to {self._depth} batches ahead" if self._threaded else "when they are asked for"
         super().__init__(loader, f"its dataset lies in memory: rows are gathered {how}")
-        self._gatherer = _gatherer(description, (self._depth + 2) * batch_bytes)
+        # what is on its way, what the consumer has, and what it had before; buffers are whole pages
+        most = (self._depth + 3) * (batch_bytes + 4096 * len(description.fields))
+        self._gatherer = _gatherer(description, most)
         self._fields = description.fields
         self._size = size
         self._place = Place(loader)
@@ -199,6 +202,7 @@ class GatherSource(Source):
         """Each batch when it is asked for: no index is drawn early, whatever the sampler."""
         place, now = self._place, self._gatherer.now
         structured = None if _is_flat(description.structure) else _structured(description.structure)
+        hand: list[Any] = []
         pinned, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
         if not started:
             place.begin_sampler()
@@ -214,13 +218,16 @@ class GatherSource(Source):
             if pinned:
                 batch = pin_memory(batch, inner._pin_memory_device)
             place.taken += 1
-            yield batch
+            hand.append(batch)
+            batch = None
+            # handed over without a name here: the consumer alone shall hold its batch
+            yield hand.pop()
 
     def _ahead(self, inner: Any, sampler: Iterator[Any], description: Description, started: bool) -> Iterator[Any]:
         """Batches that threads gather, the next ones while the consumer has this one."""
         place, start, depth = self._place, self._gatherer.start, self._depth
         structured, drawn = _structured(description.structure), place.taken
-        watched, pinned = description.watched, inner._pin_memory
+        watched = description.watched
         limit = batches_ahead(self.loader)
         begun: deque[tuple[Any, Batch | None, list[int]]] = deque()
         ended = False
@@ -236,21 +243,32 @@ class GatherSource(Source):
                 begun.append((indices, start(indices), [tensor._version for tensor in watched]))
             if not begun:
                 return
-            indices, coming, versions = begun.popleft()
-            if coming is None:
-                batch = self._by_stock(inner, indices, description)
-            else:
-                fields = coming.take()
-                if versions != [tensor._version for tensor in watched]:
-                    again = start(indices)
-                    assert again is not None, "the indices were good before"
-                    fields = again.take()
-                batch = structured(fields)
-            coming = fields = None
-            if pinned:
-                batch = pin_memory(batch, inner._pin_memory_device)
-            place.taken += 1
-            yield batch
+            # handed over without a name here: the consumer alone shall hold its batch
+            yield self._arrived(inner, description, structured, *begun.popleft())
+
+    def _arrived(
+        self,
+        inner: Any,
+        description: Description,
+        structured: Callable[[list[Tensor]], Any],
+        indices: Any,
+        coming: Batch | None,
+        versions: list[int],
+    ) -> Any:
+        """A batch that was begun, once it is there; made anew where somebody wrote to the dataset meanwhile."""
+        if coming is None:
+            batch = self._by_stock(inner, indices, description)
+        else:
+            fields = coming.take()
+            if versions != [tensor._version for tensor in description.watched]:
+                again = self._gatherer.start(indices)
+                assert again is not None, "the indices were good before"
+                fields = again.take()
+            batch = structured(fields)
+        if inner._pin_memory:
+            batch = pin_memory(batch, inner._pin_memory_device)
+        self._place.taken += 1
+        return batch
 
     def _by_stock(self, inner: Any, indices: Any, description: Description) -> Any:
         """A batch of unusual indices: those that numpy's samplers give are ints all the same."""

@@ -95,10 +95,10 @@ class _Unwrapped:
 def _pieces(generator: Iterator[Any]) -> Iterator[Iterable[Any]]:
     for first in generator:
         yield (first,)
-        passed_on = getattr(generator, "gi_yieldfrom", None)
+        passed_on: Any = getattr(generator, "gi_yieldfrom", None)
         if type(passed_on) is _LIST_ITERATOR:
             # when it is used up, the generator goes on behind it
             yield passed_on
 
 
-_LIST_ITERATOR = type(iter([]))
+_LIST_ITERATOR = type(iter([0]))

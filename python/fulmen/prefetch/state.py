@@ -192,7 +192,8 @@ class Place:
 
     def _set(self, note: dict[str, Any]) -> None:
         set_generator_states(own_generators(self._loader), note["own"])
-        set_global_generators(note["global"])
+        if note["global"] is not None:
+            set_global_generators(note["global"])
 
     def begin(self) -> int:
         """A pass starts, nothing is drawn yet. How many batches are to be left out, for a pass that is taken up?
@@ -243,7 +244,7 @@ class Place:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The next `begin` goes to this place."""
+        """The next `begin` goes to this place. Without global states in ``now``, the global generators stay as they are."""
         if state.get("version") != VERSION:
             raise errors.runtime_error(
                 f"The state of a loader has version {state.get('version')!r}, this fulmen reads version {VERSION}",

@@ -58,7 +58,7 @@ class Strategy(StrategyHooks, ABC):
         self._checkpoint_io = checkpoint_io
         self._precision_plugin: Precision | None = None
         # by the setter, since subclasses check there what they can work with
-        self.precision_plugin = precision_plugin  # type: ignore[assignment]
+        self.precision_plugin = precision_plugin
         self._lightning_module: L.LightningModule | None = None
         self._model: Module | None = None
         self._launcher: Any = None
@@ -302,17 +302,20 @@ class Strategy(StrategyHooks, ABC):
     def training_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """The module's ``training_step`` in the precision's context."""
         with self.precision_plugin.train_step_context():
-            return self._step("training_step", *args, **kwargs)
+            output: STEP_OUTPUT = self._step("training_step", *args, **kwargs)
+        return output
 
     def validation_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """The module's ``validation_step`` in the precision's context."""
         with self.precision_plugin.val_step_context():
-            return self._step("validation_step", *args, **kwargs)
+            output: STEP_OUTPUT = self._step("validation_step", *args, **kwargs)
+        return output
 
     def test_step(self, *args: Any, **kwargs: Any) -> STEP_OUTPUT:
         """The module's ``test_step`` in the precision's context."""
         with self.precision_plugin.test_step_context():
-            return self._step("test_step", *args, **kwargs)
+            output: STEP_OUTPUT = self._step("test_step", *args, **kwargs)
+        return output
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's ``predict_step`` in the precision's context."""

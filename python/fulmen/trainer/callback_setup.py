@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fulmen import errors
 from fulmen.callbacks.callback import Callback
 from fulmen.callbacks.checkpoint import Checkpoint
+from fulmen.trainer.hook_table import overrides
 from fulmen.utilities.rank_zero import rank_zero_info
 
 if TYPE_CHECKING:
@@ -131,8 +132,7 @@ def _from_entry_points() -> list[Callback]:
 def _check_state_keys(callbacks: Sequence[Callback]) -> None:
     seen: set[str] = set()
     for callback in callbacks:
-        stateful = type(callback).state_dict is not Callback.state_dict if isinstance(callback, Callback) else False
-        if not stateful:
+        if not (isinstance(callback, Callback) and overrides(callback, "state_dict", Callback)):
             continue
         if callback.state_key in seen:
             raise errors.runtime_error(

@@ -11,7 +11,7 @@ from fulmen import errors
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
-from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
+from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call, profiled
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
@@ -63,7 +63,8 @@ class Checkpoints:
             if owner is not None and owner.hparams:
                 checkpoint.update(_hparams_entries(owner, prefix))
         if datamodule is not None:
-            state = datamodule.state_dict()
+            part = f"[LightningDataModule]{type(datamodule).__name__}"
+            state = profiled(trainer, part, "state_dict", datamodule.state_dict)()
             if state:
                 checkpoint[type(datamodule).__qualname__] = state
         if not weights_only:
@@ -89,7 +90,8 @@ class Checkpoints:
                 f"`trainer.ckpt_path = {self.trainer.ckpt_path!r}` was set but you did not pass `ckpt_path`: it is used. "
                 "Set it to None to start without."
             )
-            return self.trainer.ckpt_path
+            chosen: str | Path = self.trainer.ckpt_path
+            return chosen
         self.user_managed = False
         if ckpt_path is None and hpc_checkpoint(self.trainer.default_root_dir) and _in_slurm(self.trainer):
             return hpc_checkpoint(self.trainer.default_root_dir)
@@ -184,7 +186,9 @@ class Checkpoints:
     def _restore_datamodule(self) -> None:
         datamodule = self.trainer.datamodule
         if datamodule is not None and type(datamodule).__qualname__ in self._loaded:
-            datamodule.load_state_dict(self._loaded[type(datamodule).__qualname__])
+            owner = f"[LightningDataModule]{type(datamodule).__name__}"
+            load = profiled(self.trainer, owner, "load_state_dict", datamodule.load_state_dict)
+            load(self._loaded[type(datamodule).__qualname__])
 
     def _restore_callbacks(self) -> None:
         trainer = self.trainer
@@ -229,6 +233,8 @@ class Checkpoints:
                         "missing. This is probably due to `ModelCheckpoint.save_weights_only` being set to `True`",
                         "Load the weights with `load_from_checkpoint` and fit without `ckpt_path`",
                     )
+            if not trainer.strategy.lightning_restore_optimizer:
+                return
             trainer.strategy.load_optimizer_state_dict(loaded)
             for config, state in zip(trainer.lr_scheduler_configs, loaded["lr_schedulers"], strict=False):
                 config.scheduler.load_state_dict(state)

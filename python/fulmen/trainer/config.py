@@ -69,7 +69,9 @@ class Config:
     default_root_dir: str | None
     enable_autolog_hparams: bool
     model_registry: None
+    timeline: bool = True
     prefetch: int | str = "auto"
+    worker_seeding: str = "batch"
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -92,9 +94,9 @@ class Config:
 
         Raises:
             MisconfigurationException, ValueError, TypeError: an argument is wrong, or contradicts another.
-            NotYet: a profiler or a model registry.
+            NotYet: a model registry, or a profiler that is not built.
         """
-        given = dict(given)
+        given = {"timeline": True, **given}
         announce_edge_values(given)
         given["barebones"] = values.flag("barebones", given["barebones"])
         if given["barebones"]:
@@ -171,7 +173,10 @@ def _check_batches(given: dict[str, Any]) -> None:
         given["reload_dataloaders_every_n_epochs"] = values.at_least("reload_dataloaders_every_n_epochs", reload, 0, "")
     except (TypeError, ValueError):
         raise errors.misconfiguration(
-            "Trainer(reload_dataloaders_every_n_epochs)", "an int >= 0", reload, "Pass 0 to keep the loaders"
+            "Trainer(reload_dataloaders_every_n_epochs)",
+            "an int >= 0",
+            reload,
+            f"It should be an int >= 0, got {reload!r}",
         ) from None
 
 
@@ -229,7 +234,7 @@ def _check_optimization(given: dict[str, Any]) -> None:
 
 def _check_rest(given: dict[str, Any]) -> None:
     """Switches, the log interval, folders, and what is not there yet."""
-    for name in ("inference_mode", "detect_anomaly", "enable_autolog_hparams"):
+    for name in ("inference_mode", "detect_anomaly", "enable_autolog_hparams", "timeline"):
         given[name] = values.flag(name, given[name])
     for name in ("enable_checkpointing", "enable_progress_bar", "enable_model_summary"):
         given[name] = values.flag(name, given[name], default=True)
@@ -238,7 +243,7 @@ def _check_rest(given: dict[str, Any]) -> None:
         50 if rows is None else values.at_least("log_every_n_steps", rows, 0, "optimizer steps per row (0: no rows)")
     )
     given["default_root_dir"] = values.root_dir(given["default_root_dir"])
-    _check_profiler(given["profiler"])
+    given["profiler"] = _profiler(given["profiler"])
     if given["model_registry"] not in (None, ""):
         raise errors.NotYet(
             f"Trainer(model_registry={given['model_registry']!r})",
@@ -246,22 +251,29 @@ def _check_rest(given: dict[str, Any]) -> None:
         )
     given["model_registry"] = None
     given["prefetch"] = values.prefetch(given.get("prefetch", "auto"))
+    given["worker_seeding"] = values.worker_seeding(given.get("worker_seeding", "batch"))
 
 
-def _check_profiler(profiler: Any) -> None:
-    from fulmen.profilers.base import PassThroughProfiler
+def _profiler(given: Any) -> Any:
+    """The profiler that was asked for, None for none."""
     from fulmen.profilers.profiler import Profiler
 
-    if profiler is None or type(profiler) is PassThroughProfiler:
-        return
-    if isinstance(profiler, str) and profiler.lower() not in PROFILERS:
-        raise errors.misconfiguration(
-            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Pass one of these names"
-        )
-    if not isinstance(profiler, (str, Profiler)):
+    if given is None or isinstance(given, Profiler):
+        return given
+    if not isinstance(given, str):
         raise errors.type_error(
-            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Subclass `Profiler`"
+            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", given, "Subclass `Profiler`"
         )
-    raise errors.NotYet(
-        f"Trainer(profiler={errors.show(profiler)})", "Wrap the call of `trainer.fit` in `torch.profiler.profile()`"
-    )
+    if given.lower() not in PROFILERS:
+        raise errors.misconfiguration(
+            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", given, "Pass one of these names"
+        )
+    from fulmen import profilers
+
+    kinds: dict[str, type[Profiler]] = {
+        "simple": profilers.SimpleProfiler,
+        "advanced": profilers.AdvancedProfiler,
+        "pytorch": profilers.PyTorchProfiler,
+        "xla": profilers.XLAProfiler,
+    }
+    return kinds[given.lower()]()

@@ -101,7 +101,7 @@ def limit(name: str, value: Any) -> int | float:
         f"Trainer({name})",
         "a number of batches (int >= 0) or a share of them (float from 0.0 to 1.0)",
         value,
-        f"You have passed an invalid value for {name}: it has to be in [0.0, 1.0] or an int",
+        f"You have passed invalid value {value} for {name}, it has to be in [0.0, 1.0] or an int",
     )
 
 
@@ -240,3 +240,18 @@ def prefetch(value: Any) -> int | str:
     if value < 0:
         raise errors.value_error("Trainer(prefetch)", expected, value, cure)
     return int(value) or "off"
+
+
+def worker_seeding(value: Any) -> str:
+    """How worker processes seed their generators: "batch" or "stock".
+
+    Raises:
+        ValueError: other text.
+        TypeError: no text.
+    """
+    expected, cure = '"batch" or "stock"', 'Pass "batch", or leave it out'
+    if not isinstance(value, str):
+        raise errors.type_error("Trainer(worker_seeding)", expected, value, cure)
+    if value not in ("batch", "stock"):
+        raise errors.value_error("Trainer(worker_seeding)", expected, value, cure)
+    return value

@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from fulmen import errors
 from fulmen.prefetch import choose
-from fulmen.prefetch.state import global_generators
+from fulmen.prefetch.state import global_generators, set_global_generators
 from fulmen.trainer.feed import Feed
 from fulmen.trainer.sampler import BatchIndexRecorder, distributed_sampler, needs_distributed_sampler
 from fulmen.trainer.states import RunningStage, TrainerFn
@@ -53,8 +53,11 @@ class Loaders:
         self._feed: Feed | None = None
         self.combined = combined
         self.limits = limits
+        config = trainer._config
         self.sources = (
-            [] if combined is None else [choose(each, trainer._config.prefetch) for each in combined.flattened]
+            []
+            if combined is None
+            else [choose(each, config.prefetch, config.worker_seeding) for each in combined.flattened]
         )
         self.num_batches: int | None = 0
         if combined is not None:
@@ -136,12 +139,14 @@ class Loaders:
                 "Resume with the loaders that were used when saving",
             )
         for source, state in zip(self.sources, states, strict=True):
-            taken = state["taken"]
             if too_far is None:
-                taken = None
-            elif taken is not None:
-                taken = max(0, taken - too_far - place["ahead"])
-            source.restore({**state, "taken": taken})
+                # they share the global generators: each begins with what the one before has left
+                source.restore({**state, "taken": None, "now": {**state["now"], "global": None}})
+            else:
+                taken = state["taken"]
+                source.restore({**state, "taken": None if taken is None else max(0, taken - too_far - place["ahead"])})
+        if too_far is None:
+            set_global_generators(place["global"])
         self._restored = too_far is not None
 
 

@@ -33,9 +33,13 @@ from fulmen.trainer.hook_table import (
     calls,
     fire,
     module_overrides,
+    module_owner,
     overrides,
+    profiled,
 )
+from fulmen.trainer.iterator_steps import run_steps
 from fulmen.trainer.states import RunningStage, TrainerFn
+from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.model_helpers import is_overridden
@@ -113,6 +117,14 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
     several = feed.sequential and loaders > 1
     step, takes = make_eval_step(trainer, kind)
     check_dataloader_idx(trainer, kind, several)
+    if takes_iterator(trainer.lightning_module, f"{kind}_step"):
+
+        def send_rows(*_: Any) -> None:
+            if stage is not RunningStage.SANITY_CHECKING:
+                ledger.send_eval_step_rows()
+
+        run_steps(trainer, kind, counter, feed, step, loaders if several else 1, send_rows)
+        return
     transfer = make_transfer(trainer, f"{kind}_step")
     starts = calls(trainer, f"on_{kind}_batch_start")
     ends = calls(trainer, f"on_{kind}_batch_end")
@@ -147,12 +159,14 @@ def make_eval_step(trainer: Trainer, kind: str) -> tuple[Callable[..., Any], int
     """The step of an evaluation, and how many of ``(batch, batch_idx, dataloader_idx)`` it takes."""
     strategy = trainer.strategy
     name = f"{kind}_step"
-    method = getattr(trainer.lightning_module, name)
+    module = trainer.lightning_module
+    method = getattr(module, name)
     takes = _argument_count(method)
+    method = profiled(trainer, module_owner(module), name, method)
     precision = strategy.precision_plugin
     trivial = isinstance(strategy, SingleDeviceStrategy) and not overrides(strategy, name, Strategy)
     if not trivial:
-        return getattr(strategy, name), takes
+        return profiled(trainer, f"[Strategy]{type(strategy).__name__}", name, getattr(strategy, name)), takes
     context = getattr(precision, f"{'val' if kind == 'validation' else kind}_step_context")
     if type(precision) is Precision:
         return method, takes
@@ -179,7 +193,7 @@ def check_dataloader_idx(trainer: Trainer, kind: str, several: bool) -> None:
     """
     module = trainer.lightning_module
     for name in (f"{kind}_step", f"on_{kind}_batch_start", f"on_{kind}_batch_end"):
-        if not module_overrides(module, name):
+        if not module_overrides(module, name) or (name.endswith("_step") and takes_iterator(module, name)):
             continue
         parameters = inspect.signature(getattr(module, name)).parameters
         wide = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from fulmen.utilities.combined_loader import CombinedLoader, Item
@@ -94,9 +94,13 @@ class Feed(Iterator[Item]):
                 self.ahead = 0
             yield item if not self._offset else (item[0], item[1] + self._offset, item[2])
 
-    def as_iterator_argument(self) -> Turns:
-        """The same pass for a step that takes ``dataloader_iter`` and fetches by itself."""
-        return Turns(self)
+    def as_iterator_argument(self, fetched: Callable[[Item], None] | None = None) -> Turns:
+        """The same pass for a step that takes ``dataloader_iter`` and fetches by itself.
+
+        Args:
+            fetched: called with each batch, its index and its loader's index, as the step fetches it.
+        """
+        return Turns(self, fetched)
 
     def close(self) -> None:
         """End the pass and let go of the loaders' iterators, with them of workers that serve one pass only."""
@@ -120,8 +124,9 @@ class StepIterator(Iterator[Item]):
         item: what was taken last.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, fetched: Callable[[Item], None] | None = None) -> None:
         self._feed = feed
+        self._on_fetch = fetched
         self.fetched = 0
         self.length = feed.length
         self.done = feed.length == 0
@@ -134,6 +139,8 @@ class StepIterator(Iterator[Item]):
             raise StopIteration
         self.fetched += 1
         self.done = self._feed.last
+        if self._on_fetch is not None:
+            self._on_fetch(self.item)
         return self.item
 
 
@@ -146,8 +153,8 @@ class Turns(Iterator[Item]):
         sequential: as that of the feed.
     """
 
-    def __init__(self, feed: Feed) -> None:
-        self._batches = StepIterator(feed)
+    def __init__(self, feed: Feed, fetched: Callable[[Item], None] | None = None) -> None:
+        self._batches = StepIterator(feed, fetched)
         self.length = feed.length
         self.sequential = feed.sequential
 

@@ -24,6 +24,7 @@ import torch
 
 from fulmen.prefetch.state import set_global_generators
 from fulmen.trainer import evaluate
+from fulmen.trainer.alarms import Alarms
 from fulmen.trainer.hook_table import (
     call_hooks,
     call_module,
@@ -38,6 +39,7 @@ from fulmen.trainer.hook_table import (
 from fulmen.trainer.schedulers import has_scheduler, step_schedulers
 from fulmen.trainer.states import RunningStage
 from fulmen.trainer.step import make_step, takes_iterator
+from fulmen.trainer.timeline import COPY, LOGGING, TRAINER, VALIDATION
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
@@ -47,7 +49,7 @@ from fulmen.utilities.warnings import PossibleUserWarning
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
-LOG, VALIDATE, PLATEAU, EPOCH_END, INTERRUPT = 1, 2, 4, 8, 16
+LOG, VALIDATE, PLATEAU, EPOCH_END, INTERRUPT, ALARM = 1, 2, 4, 8, 16, 32
 """Bits of the schedule's answer to ``due()``."""
 
 
@@ -64,13 +66,14 @@ def sanity_check(trainer: Trainer) -> None:
 
 def _sanity_check(trainer: Trainer) -> None:
     schedule = trainer._schedule
-    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumption() != "fresh":
+    if not trainer.enable_validation or trainer.num_sanity_val_steps == 0 or schedule.resumes_within_epoch():
         return
     stage = trainer.state.stage
     trainer.state.stage = RunningStage.SANITY_CHECKING
     trainer._ledger.reset_metrics()
     fire(trainer, "on_sanity_check_start", callback_calls(trainer, "on_sanity_check_start"))
-    evaluate.run_evaluation(trainer, RunningStage.SANITY_CHECKING)
+    with trainer.timeline.within(VALIDATION):
+        evaluate.run_evaluation(trainer, RunningStage.SANITY_CHECKING)
     fire(trainer, "on_sanity_check_end", callback_calls(trainer, "on_sanity_check_end"))
     trainer._ledger.reset_metrics()
     for name in ("total", "current"):
@@ -84,6 +87,7 @@ def train(trainer: Trainer) -> None:
     trainer.fit_loop.setup_data()
     if schedule.finished():
         return
+    owed = schedule.validation_owed()
     place = schedule.resume()
     loop = trainer.fit_loop
     generators = loop._go_to_place(place)
@@ -109,6 +113,9 @@ def train(trainer: Trainer) -> None:
             schedule.epoch_started()
         if not first:
             feed = loop._feed = loop._loaders.feed()
+        if owed:
+            validate(trainer)
+            owed = False
         if place != "epoch_end" and not (schedule.should_stop and schedule.epoch_done()):
             train_epoch(trainer, feed)
         end_epoch(trainer)
@@ -130,9 +137,11 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     step_schedulers_present = has_scheduler(trainer, "step", plateau=False)
     epoch_schedulers_present = has_scheduler(trainer, "epoch", plateau=False)
     schedule.step_plateau = has_scheduler(trainer, "step", plateau=True)
-    needs_time = schedule.needs_time
+    needs_time = schedule.epoch_needs_time
     begin, processed, tick = schedule.begin_batch, schedule.processed, schedule.tick
-    set_batch = ledger.set_batch
+    set_batch = ledger.set_training_batch
+    mark = trainer.timeline.mark
+    alarms = Alarms(trainer)
     if takes_iterator(trainer.lightning_module):
         feed = feed.as_iterator_argument()
 
@@ -144,8 +153,10 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
             outputs = None
         else:
             if transfer is not None:
+                mark(TRAINER)
                 batch = transfer(batch, 0)
-            set_batch(batch, batch_idx, 0, 1)
+                mark(COPY)
+            set_batch(batch)
             if starts and _start_batch(trainer, callback_start, module_start, strategy_start, batch, batch_idx):
                 schedule.skip_epoch()
                 if epoch_schedulers_present:
@@ -159,7 +170,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
             step_schedulers(trainer, "epoch", plateau=False)
         if ends:
             fire(trainer, "on_train_batch_end", ends, outputs, batch, batch_idx)
-        if tick(time.monotonic() if needs_time else None) and serve(trainer):
+        if tick(time.monotonic() if needs_time else None) and serve(trainer, alarms):
             break
     ledger.clear_batch()
 
@@ -184,12 +195,16 @@ def _start_batch(
     return False
 
 
-def serve(trainer: Trainer) -> bool:
+def serve(trainer: Trainer, alarms: Alarms) -> bool:
     """Does what is due after a batch. Is the epoch over?"""
-    schedule, ledger = trainer._schedule, trainer._ledger
+    schedule, ledger, timeline = trainer._schedule, trainer._ledger, trainer.timeline
     due = schedule.due()
+    timeline.mark(TRAINER)
     if due & LOG:
         ledger.send_step_rows()
+        timeline.mark(LOGGING)
+    if due & (ALARM | EPOCH_END):
+        alarms.ring()
     if due & VALIDATE:
         validate(trainer)
     if due & PLATEAU:
@@ -207,7 +222,8 @@ def validate(trainer: Trainer) -> None:
     trainer.state.stage = RunningStage.VALIDATING
     if not trainer._schedule.accumulating:
         call_module(trainer, "on_validation_model_zero_grad")
-    evaluate.run_evaluation(trainer, RunningStage.VALIDATING)
+    with trainer.timeline.within(VALIDATION):
+        evaluate.run_evaluation(trainer, RunningStage.VALIDATING)
     trainer._schedule.validated(time.monotonic() if trainer._schedule.needs_time else None)
     trainer.state.stage = RunningStage.TRAINING
     trainer._ledger.start(RunningStage.TRAINING)

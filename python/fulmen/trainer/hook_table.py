@@ -1,13 +1,14 @@
 """Which hooks are really overridden, found once before a loop, and the one place that calls them.
 
 Within one moment the order is always: callbacks in the trainer's order, the module, the strategy. A hook that nobody
-overrides is not in the table, so a loop that holds an empty tuple pays nothing for it.
+overrides is not in the table, so a loop that holds an empty tuple pays nothing for it; nor is one of a callback that says
+that it has nothing to do there in this run (``Callback._idle``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 from fulmen.callbacks.callback import Callback
@@ -15,12 +16,25 @@ from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.early_stopping import EarlyStopping
 from fulmen.core.hooks import ModelHooks
 from fulmen.core.module import LightningModule
+from fulmen.profilers.base import PassThroughProfiler
 from fulmen.strategies.strategy import Strategy
+from fulmen.trainer.timeline import HOOKS
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
 Call = Callable[..., Any]
+
+
+class _TimedCall(partial[Any]):
+    """A callback's hook with trainer and module filled in, and the part of the timeline that it belongs to."""
+
+    part: int
+
+    def __new__(cls, call: Call, /, *args: Any, part: int) -> _TimedCall:
+        self = super().__new__(cls, call, *args)
+        self.part = part
+        return self
 
 
 def overrides(instance: object, name: str, base: type) -> bool:
@@ -38,23 +52,63 @@ def module_overrides(module: LightningModule, name: str) -> bool:
     return overrides(module, name, LightningModule if hasattr(LightningModule, name) else ModelHooks)
 
 
+def profiled(trainer: Trainer, owner: str, name: str, call: Call) -> Call:
+    """``call``, measured by the trainer's profiler if it has one, else the very same object.
+
+    Args:
+        trainer: whose profiler.
+        owner: the action's first part: ``"[LightningModule]Net"``.
+        name: its last part, the hook's name.
+        call: what to measure.
+    """
+    profiler = trainer.profiler
+    if type(profiler) is PassThroughProfiler:
+        return call
+    action = f"{owner}.{name}"
+
+    @wraps(call)
+    def measured(*args: Any, **kwargs: Any) -> Any:
+        with profiler.profile(action):
+            return call(*args, **kwargs)
+
+    return measured
+
+
+def module_owner(module: object) -> str:
+    """What a module's actions are filed under."""
+    return f"[LightningModule]{type(module).__name__}"
+
+
+def _callback_call(trainer: Trainer, callback: Callback, name: str) -> Call:
+    owner = f"[Callback]{getattr(callback, 'state_key', type(callback).__name__)}"
+    call = profiled(trainer, owner, name, getattr(callback, name))
+    return _TimedCall(call, trainer, trainer.lightning_module, part=trainer.timeline.part_of(callback))
+
+
 def callback_calls(trainer: Trainer, name: str, callbacks: Sequence[Callback] | None = None) -> tuple[Call, ...]:
     """The callbacks' own versions of hook ``name``, with trainer and module filled in."""
-    module = trainer.lightning_module
     chosen = trainer.callbacks if callbacks is None else callbacks
-    return tuple(partial(getattr(c, name), trainer, module) for c in chosen if overrides(c, name, Callback))
+    return tuple(
+        _callback_call(trainer, c, name)
+        for c in chosen
+        if overrides(c, name, Callback) and not (isinstance(c, Callback) and c._idle(name, trainer))
+    )
 
 
 def module_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
     """The module's own version of hook ``name``, or nothing."""
     module = trainer.lightning_module
-    return (getattr(module, name),) if module is not None and module_overrides(module, name) else ()
+    if module is None or not module_overrides(module, name):
+        return ()
+    return (profiled(trainer, module_owner(module), name, getattr(module, name)),)
 
 
 def strategy_call(trainer: Trainer, name: str) -> tuple[Call, ...]:
     """The strategy's own version of hook ``name``, or nothing."""
     strategy = trainer.strategy
-    return (getattr(strategy, name),) if overrides(strategy, name, Strategy) else ()
+    if not overrides(strategy, name, Strategy):
+        return ()
+    return (profiled(trainer, f"[Strategy]{type(strategy).__name__}", name, getattr(strategy, name)),)
 
 
 def calls(trainer: Trainer, name: str, *, strategy: bool = False) -> tuple[Call, ...]:
@@ -67,8 +121,11 @@ def fire(trainer: Trainer, name: str, found: tuple[Call, ...], *args: Any, **kwa
     """Calls what was found for hook ``name``; logging inside it goes by that name."""
     before = trainer._hook
     trainer._hook = name
+    mark = trainer.timeline.mark
+    mark(trainer.timeline.here)
     for call in found:
         call(*args, **kwargs)
+        mark(getattr(call, "part", HOOKS))
     trainer._hook = before
 
 
@@ -82,7 +139,8 @@ def call_module(trainer: Trainer, name: str, *args: Any, **kwargs: Any) -> Any:
     before = trainer._hook
     trainer._hook = name
     try:
-        return getattr(trainer.lightning_module, name)(*args, **kwargs)
+        module = trainer.lightning_module
+        return profiled(trainer, module_owner(module), name, getattr(module, name))(*args, **kwargs)
     finally:
         trainer._hook = before
 

@@ -14,7 +14,6 @@ from fulmen._core import MetricStore
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
 from fulmen.trainer.logging_rules import levels, reduction
 from fulmen.trainer.states import RunningStage
-from fulmen.utilities.data import extract_batch_size
 from fulmen.utilities.rank_zero import WarningCache
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
 _warned = WarningCache()
-_NO_BATCH = object()
+#: Numbers of the two sets of quantities that hooks of the same name may log.
+_TRAINING, _EVALUATION = 0, 1
 
 
 class Ledger:
@@ -38,11 +38,10 @@ class Ledger:
         self._training: dict[tuple[Any, ...], Entry] = {}
         self._evaluation: dict[tuple[Any, ...], Entry] = {}
         self._arguments: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        self.log_fast = self._store.log
+        self.set_training_batch = self._store.set_batch
         self._entries = self._training
         self._stage = RunningStage.TRAINING
-        self._batch: Any = _NO_BATCH
-        self._batch_size: int | None = None
-        self._loader: int | None = None
         self._current_loader = 0
         self._loaders = 1
         self._epoch_view = False
@@ -52,6 +51,10 @@ class Ledger:
         self._bar: dict[str, Tensor] = {}
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
 
+    def attach(self, timeline: Any, part: int) -> None:
+        """Time spent in `log` belongs to this part of the timeline."""
+        self._store.attach(timeline, part)
+
     # ---- the loops tell where they are -------------------------------------------------------------------------------
 
     def start(self, stage: RunningStage) -> None:
@@ -59,7 +62,9 @@ class Ledger:
         self._look()
         self._stage = stage
         self._entries = self._training if stage is RunningStage.TRAINING else self._evaluation
+        self._store.select(_TRAINING if stage is RunningStage.TRAINING else _EVALUATION)
         self._epoch_view = False
+        self._loaders, self._current_loader = 1, 0
         self.clear_batch()
 
     def on_epoch_start(self) -> None:
@@ -70,23 +75,19 @@ class Ledger:
         self._epoch_view = False
 
     def set_batch(self, batch: Any, batch_idx: int, dataloader_idx: int, num_dataloaders: int) -> None:
-        """The batch that hooks now run for."""
+        """The batch of an evaluation that hooks now run for."""
         if self._current_loader != dataloader_idx:
             self._look()
-        self._batch = batch
-        self._batch_size = None
+        self._store.set_batch(batch, dataloader_idx if num_dataloaders > 1 else None)
         self._loaders = num_dataloaders
         self._current_loader = dataloader_idx
-        self._loader = dataloader_idx if num_dataloaders > 1 else None
         self._epoch_view = False
 
     def clear_batch(self) -> None:
         """No batch is in hand."""
-        if self._loader is not None:
+        if self._store.loader is not None:
             self._look()
-        self._batch = _NO_BATCH
-        self._batch_size = None
-        self._loader = None
+        self._store.clear_batch()
 
     def end_training_epoch(self) -> None:
         """From here on the training's epoch values can be seen."""
@@ -101,8 +102,18 @@ class Ledger:
         self.clear_batch()
         self._epoch_view = self._changed = True
 
+    def begin_run(self) -> None:
+        """A run begins, perhaps with another module: nothing that an earlier one logged counts."""
+        self._training.clear()
+        self._evaluation.clear()
+        self._arguments.clear()
+        self._store.forget()
+        self._eval_rows.clear()
+        self.reset_metrics()
+
     def reset_metrics(self) -> None:
         """Empties what callbacks, loggers and the bar see."""
+        self._store.take_changed()
         self._changed = False
         self._callback, self._logged, self._bar = {}, {}, {}
 
@@ -127,29 +138,18 @@ class Ledger:
         metric_attribute: str | None = None,
         rank_zero_only: bool = False,
     ) -> None:
-        """Takes a value in; arguments as for ``LightningModule.log``."""
-        key = (self.trainer._hook, name, self._loader)
+        """Takes a value in; arguments as for ``LightningModule.log``, which tries the short way, ``log_fast``, before."""
+        hook = self.trainer._hook
+        key = (hook, name, self._store.loader)
         entry = self._entries.get(key)
-        arguments = (on_step, on_epoch, reduce_fx, prog_bar, logger, enable_graph, add_dataloader_idx, metric_attribute,
-                     sync_dist, rank_zero_only)  # fmt: skip
+        arguments = (prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist, sync_dist_group,
+                     add_dataloader_idx, metric_attribute, rank_zero_only)  # fmt: skip
         if entry is None or self._arguments[key, id(self._entries)] != arguments:
             entry = self._make(key, module, value, arguments)
-        kind = value.__class__
-        if kind is not float and kind is not int:
-            value = self._plain(name, value, entry)
-        elif entry.__class__ is not NumberEntry:
-            value = torch.tensor(float(value))
-        entry.update(value, self._weight(batch_size) if entry.weighted else 1.0)
+        if isinstance(entry, NumberEntry):
+            self._store.know(hook, name, entry.slot, entry.weighted, arguments)
+        entry.update(self._plain(name, value, entry), self._store.weight(batch_size) if entry.weighted else 1.0)
         self._changed = True
-
-    def _weight(self, given: int | None) -> float:
-        if given is not None:
-            return float(given)
-        if self._batch is _NO_BATCH or self._batch is None:
-            return 1.0
-        if self._batch_size is None:
-            self._batch_size = extract_batch_size(self._batch)
-        return float(self._batch_size)
 
     def _plain(self, name: str, value: Any, entry: Entry) -> Any:
         """The value as its entry wants it: a number, a tensor or a metric object."""
@@ -157,7 +157,7 @@ class Ledger:
             if value.numel() != 1:
                 raise errors.value_error(
                     f"self.log({name!r}, value)",
-                    f"a tensor with a single element: `self.log({name}, {value})` was called, but the tensor must have one",
+                    f"a tensor with a single element: `self.log({name}, {value})` was called, but the tensor must have a single element",
                     errors.Words(f"one of shape {tuple(value.shape)}"),
                     f"You can try doing `self.log({name!r}, value.mean())`",
                 )
@@ -172,8 +172,17 @@ class Ledger:
     def _make(self, key: tuple[Any, ...], module: LightningModule, value: Any, arguments: tuple[Any, ...]) -> Entry:
         """A new entry, with everything checked that need not be checked at each call."""
         hook, name, loader = key
-        on_step, on_epoch, reduce_fx, prog_bar, logger, graph, suffix, metric_attribute, *_ = arguments
+        prog_bar, logger, on_step, on_epoch, reduce_fx, graph, _, _, suffix, metric_attribute, _ = arguments
         _check_value(name, value)
+        if self.trainer.predicting:
+            raise errors.misconfiguration(
+                f"self.log({name!r})",
+                "a training, a validation or a test",
+                errors.Words(
+                    f"a call from `{hook}` of a prediction, where the result collection is not registered yet"
+                ),
+                "Return the value from `predict_step`, or log in another entry point: `predict` has no metrics",
+            )
         step, epoch = levels(hook, name, on_step, on_epoch)
         if "/dataloader_idx_" in name:
             raise errors.misconfiguration(
@@ -242,7 +251,7 @@ class Ledger:
 
     def _look(self) -> None:
         """Brings the three views up to date."""
-        if not self._changed:
+        if not self._store.take_changed() and not self._changed:
             return
         self._changed = False
         device = self.trainer.strategy.root_device
@@ -271,7 +280,7 @@ class Ledger:
         everything = self._epoch_view and self._stage is not RunningStage.SANITY_CHECKING
         if everything or self._entries is self._training:
             return self._entries.values()
-        return [e for e in self._entries.values() if e.loader == self._loader]
+        return [e for e in self._entries.values() if e.loader == self._store.loader]
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
@@ -408,6 +417,6 @@ def _check_attribute(module: LightningModule, name: str, metric: Any, attribute:
             "a torchmetrics object that is an attribute of the module: Could not find the `LightningModule` attribute "
             "for the `torchmetrics.Metric` logged",
             metric,
-            "You can fix this by calling `self.log(..., metric_attribute=...)` with the name of the attribute, one of "
+            f"You can fix this by calling `self.log({name}, ..., metric_attribute=name)` where `name` is one of "
             f"{sorted(module._metric_attributes.values())}",
         )

@@ -74,20 +74,20 @@ class NumberEntry(Entry):
         self._store = store
         # under "64-true" sums of 32-bit values are 64-bit as well, as those of new tensors are
         double = double or torch.get_default_dtype() is torch.float64
-        self._number = store.add(reduction, double)
+        self.slot = store.add(reduction, double)
         self._dtype = torch.float64 if double else torch.float32
 
     def update(self, value: Any, weight: float) -> None:  # noqa: D102
-        self._store.update(self._number, value, weight)
+        self._store.update(self.slot, value, weight)
 
     def last(self) -> float | None:  # noqa: D102
-        return self._store.last(self._number)
+        return self._store.last(self.slot)
 
     def compute(self) -> float | None:  # noqa: D102
-        return self._store.compute(self._number)
+        return self._store.compute(self.slot)
 
     def reset(self) -> None:  # noqa: D102
-        self._store.reset(self._number)
+        self._store.reset(self.slot)
 
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
         return torch.tensor(value, dtype=self._dtype, device=device)

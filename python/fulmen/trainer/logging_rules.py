@@ -58,7 +58,7 @@ def levels(hook: str | None, name: str, on_step: bool | None, on_epoch: bool | N
         raise errors.misconfiguration(
             f"self.log({name!r})",
             "a hook that belongs to batches or epochs",
-            errors.Words(f"`{hook}`: you can't `self.log()` inside `{hook}`"),
+            errors.Words(f"`{hook}`. You can't `self.log()` inside `{hook}`"),
             "Log in `training_step`, `validation_step`, or one of the batch and epoch hooks",
         )
     step = known[0] if on_step is None else on_step

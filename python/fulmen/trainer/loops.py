@@ -275,9 +275,10 @@ class FitLoop:
     @property
     def max_batches(self) -> int | float:
         """Training batches in an epoch, after limits; inf without length."""
-        if self._loaders is None or self._loaders.combined is None or self._loaders.num_batches is None:
+        loaders: data.Loaders | None = self._loaders
+        if loaders is None or loaders.combined is None or loaders.num_batches is None:
             return float("inf")
-        return self._loaders.num_batches
+        return loaders.num_batches
 
     @property
     def max_epochs(self) -> int:

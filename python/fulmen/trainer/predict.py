@@ -8,8 +8,11 @@ import torch
 
 from fulmen.trainer import evaluate
 from fulmen.trainer.hook_table import call_hooks, call_module, calls, fire
+from fulmen.trainer.iterator_steps import run_steps
 from fulmen.trainer.states import RunningStage
+from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
+from fulmen.utilities.combined_loader import Item
 from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.move_data import move_data_to_device
 from fulmen.utilities.rank_zero import WarningCache
@@ -48,7 +51,7 @@ def _predict(trainer: Trainer) -> list[Any] | list[list[Any]] | None:
     call_hooks(trainer, "on_predict_epoch_end")
     call_hooks(trainer, "on_predict_end", strategy=True)
     evaluate.restore_modes(modes)
-    return loop._results_to_return()  # type: ignore[no-any-return]
+    return loop._results_to_return()
 
 
 def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:
@@ -56,6 +59,14 @@ def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:
     several = loop.num_dataloaders > 1
     step, takes = evaluate.make_eval_step(trainer, "predict")
     evaluate.check_dataloader_idx(trainer, "predict", several)
+    if takes_iterator(trainer.lightning_module, "predict_step"):
+
+        def keep(output: Any, item: Item) -> None:
+            loop._note_indices(item[1], item[2])
+            _keep(loop, output, item[2])
+
+        run_steps(trainer, "predict", counter, feed, step, loop.num_dataloaders if several else 1, keep)
+        return
     transfer = make_transfer(trainer, "predict_step")
     starts = calls(trainer, "on_predict_batch_start")
     ends = calls(trainer, "on_predict_batch_end")
@@ -71,12 +82,17 @@ def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:
         output = step(*args[:takes])
         trainer._hook = None
         schedule.eval_processed(counter)
-        if output is None:
-            _warned.warn("predict returned None if it was on purpose, ignore this warning...")
         if ends:
             fire(trainer, "on_predict_batch_end", ends, output, *args)
         schedule.end_eval_batch(counter)
-        if loop.return_predictions or loop._epoch_end_writer:
-            loop._keep(move_data_to_device(output, torch.device("cpu")), dataloader_idx)
+        _keep(loop, output, dataloader_idx)
         if trainer.received_sigterm:
             raise SIGTERMException
+
+
+def _keep(loop: Any, output: Any, dataloader_idx: int) -> None:
+    """Keeps a step's result on the CPU, if anybody will ask for it."""
+    if output is None:
+        _warned.warn("predict returned None if it was on purpose, ignore this warning...")
+    if loop.return_predictions or loop._epoch_end_writer:
+        loop._keep(move_data_to_device(output, torch.device("cpu")), dataloader_idx)

@@ -20,14 +20,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
+from fulmen.profilers.base import PassThroughProfiler
 from fulmen.trainer import callback_setup, fit, legacy, predict
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
-from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
+from fulmen.trainer.hook_table import call_hooks, callback_calls, fire, profiled
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
+from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
+from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
 from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from fulmen.utilities.warnings import PossibleUserWarning
 
 if TYPE_CHECKING:
     from fulmen.core.module import LightningModule
@@ -63,22 +67,41 @@ def execute(
     """
     trainer.state.status = TrainerStatus.RUNNING
     trainer._torn_down = True
+    timeline = trainer.timeline
+    timeline.here = SETUP
     try:
         prepare(trainer, module, ckpt_path, weights_only)
+        timeline.mark(SETUP)
+        timeline.here = TRAINER if fn is TrainerFn.FITTING else EVALUATION_PART
         if fn is TrainerFn.FITTING:
             fit.sanity_check(trainer)
             with torch.autograd.detect_anomaly() if trainer._config.detect_anomaly else nullcontext():
                 fit.train(trainer)
             results: Any = None
+            timeline.here = TEARDOWN
         elif fn is TrainerFn.PREDICTING:
             results = predict.run_predict(trainer)
         else:
             results = run_alone(trainer, STAGE[fn], verbose)
         finish(trainer)
+        timeline.core.pause(timeline.here)
+        if fn is TrainerFn.FITTING:
+            say_where_the_time_went(trainer)
     except BaseException as exception:
         abandon(trainer, exception)
         raise
     return results
+
+
+def say_where_the_time_went(trainer: Trainer) -> None:
+    """One line at the end of a fit, and a warning where it waited for its data."""
+    timeline = trainer.timeline
+    if not timeline.detailed or not timeline.steps or trainer.barebones:
+        return
+    rank_zero_info(f"Time: {timeline.summary()}")
+    advice = timeline.advice()
+    if advice is not None:
+        rank_zero_warn(advice, category=PossibleUserWarning)
 
 
 def prepare(
@@ -93,9 +116,11 @@ def prepare(
     strategy.connect(module)
     callback_setup.attach_module_callbacks(trainer)
     legacy.adapt(trainer, module)
-    trainer._ledger.reset_metrics()
+    trainer._ledger.begin_run()
     check_run(trainer)
     strategy.setup_environment()
+    if type(trainer.profiler) is not PassThroughProfiler:
+        trainer.profiler.setup(stage=fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
     trainer._signals.install()
     prepare_data(trainer)
     trainer._torn_down = False
@@ -136,6 +161,10 @@ def prepare_data(trainer: Trainer) -> None:
 def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any) -> None:
     before = trainer._hook
     trainer._hook = name
+    owner = getattr(call, "__self__", None)
+    if owner is not None:
+        kind = "LightningDataModule" if owner is trainer.datamodule else "LightningModule"
+        call = profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
     call(**kwargs)
     trainer._hook = before
 
@@ -179,6 +208,7 @@ def finish(trainer: Trainer) -> None:
     call_teardown(trainer)
     for logger in trainer.loggers:
         logger.finalize("success")
+    trainer.profiler.describe()
     trainer.state.status = TrainerStatus.FINISHED
     trainer.state.stage = None
 
@@ -229,6 +259,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
             trainer._hook = None
         for logger in trainer.loggers:
             logger.finalize("failed")
+        trainer.profiler.describe()
         teardown_strategy(trainer)
         try:
             call_teardown(trainer)

@@ -49,13 +49,13 @@ def _monitored(trainer: Trainer, config: LRSchedulerConfig) -> Tensor | None:
     metrics = trainer.callback_metrics
     if name in metrics:
         return metrics[name]
-    have = errors.Words(f"only {sorted(metrics)}" if metrics else "nothing logged yet")
     if config.strict:
         raise errors.misconfiguration(
             "configure_optimizers: 'monitor'",
-            f"the name of a logged value: ReduceLROnPlateau conditioned on metric {name} which is not available",
-            have,
-            f"Log it with `self.log({name!r}, ...)` before the scheduler steps, or set 'strict': False to skip the step.",
+            "the name of a logged value",
+            name,
+            f"ReduceLROnPlateau conditioned on metric {name} which is not available. Available metrics are: "
+            f"{sorted(metrics)}. Log it with `self.log({name!r}, ...)` before the scheduler steps, or set 'strict': False to skip the step.",
         )
     rank_zero_warn(
         f"ReduceLROnPlateau conditioned on metric {name} which is not available but strict is set to `False`. "

@@ -51,7 +51,7 @@ class RunningStage(LightningEnum):
         """The part before ``_dataloader`` in the name of the hook that gives this stage's loaders."""
         if self is RunningStage.SANITY_CHECKING:
             return None
-        return {"validate": "val"}.get(self.value, self.value)
+        return "val" if self is RunningStage.VALIDATING else str(self.value)
 
 
 @dataclass

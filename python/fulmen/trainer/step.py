@@ -26,7 +26,8 @@ from fulmen.precision.mixed import MixedPrecision
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
-from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, module_owner, overrides, profiled
+from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -117,8 +118,8 @@ def _outputs(loss: Tensor | None, extra: dict[str, Any]) -> dict[str, Any]:
 def _direct(trainer: Trainer) -> Step:
     module, schedule = trainer.lightning_module, trainer._schedule
     optimizer = trainer.optimizers[0]
-    training_step = module.training_step
-    pass_index = wants_batch_idx(training_step)
+    pass_index = wants_batch_idx(module.training_step)
+    training_step = profiled(trainer, module_owner(module), "training_step", module.training_step)
     precision = trainer.strategy.precision_plugin
     context = precision.train_step_context if type(precision) is not Precision else None
     before_zero_grad = calls(trainer, "on_before_zero_grad")
@@ -128,15 +129,19 @@ def _direct(trainer: Trainer) -> Step:
     clips = bool(trainer.gradient_clip_val) or module_overrides(module, "configure_gradient_clipping")
     zero_grad = optimizer.zero_grad
     zeroed, stepped = schedule.zeroed, schedule.stepped
-    wants_outputs = bool(calls(trainer, "on_train_batch_end"))
+    wants_outputs = any(needs_outputs(call) for call in calls(trainer, "on_train_batch_end"))
+    # the parts of the step on the timeline; without them all of it is the trainer's
+    mark = trainer.timeline.mark if trainer.timeline.detailed else _no_mark
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
+        mark(TRAINER)
         if context is None:
             output = training_step(batch, batch_idx) if pass_index else training_step(batch)
         else:
             with context():
                 output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        mark(FORWARD)
         trainer._hook = None
         if output.__class__ is Tensor:
             loss: Tensor | None = output
@@ -151,10 +156,12 @@ def _direct(trainer: Trainer) -> Step:
                 fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
             zero_grad()
             zeroed()
+            mark(OPTIMIZER)
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
+            mark(BACKWARD)
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)
         if flags & CLOSES:
@@ -164,9 +171,19 @@ def _direct(trainer: Trainer) -> Step:
                 clip_gradients(trainer, optimizer)
             optimizer.step()
             stepped()
+            mark(OPTIMIZER)
         return _outputs(loss, extra or {}) if wants_outputs else None
 
     return step
+
+
+def _no_mark(part: int) -> None:
+    """Nobody wants to know."""
+
+
+def needs_outputs(call: Callable[..., Any]) -> bool:
+    """Does a hook ``on_train_batch_end`` look at the step's outputs?"""
+    return not getattr(getattr(call, "func", call), "ignores_outputs", False)
 
 
 def clip_gradients(trainer: Trainer, optimizer: Optimizer) -> None:
@@ -184,6 +201,7 @@ def _closure(trainer: Trainer) -> Step:
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
     optimizer = trainer.optimizers[0]
     pass_index = wants_batch_idx(module.training_step)
+    strategy_step = profiled(trainer, f"[Strategy]{type(strategy).__name__}", "training_step", strategy.training_step)
     before_zero_grad = calls(trainer, "on_before_zero_grad")
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
@@ -192,7 +210,7 @@ def _closure(trainer: Trainer) -> Step:
         def closure() -> Tensor | None:
             before, trainer._hook = trainer._hook, "training_step"
             args = (batch, batch_idx) if pass_index else (batch,)
-            output = strategy.training_step(*args)
+            output = strategy_step(*args)
             trainer._hook = before
             strategy.post_training_step()
             loss, extra = split_output(output)
@@ -230,10 +248,11 @@ def _manual(trainer: Trainer) -> Step:
         training_step: Callable[..., Any] = module.training_step
     else:
         training_step = strategy.training_step
+    measured = profiled(trainer, module_owner(module), "training_step", training_step)
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
-        output = training_step(batch, batch_idx) if pass_index else training_step(batch)
+        output = measured(batch, batch_idx) if pass_index else measured(batch)
         trainer._hook = None
         if training_step is not module.training_step:
             strategy.post_training_step()

@@ -27,9 +27,10 @@ from fulmen.trainer.hook_table import call_hooks
 from fulmen.trainer.logger_setup import build_loggers
 from fulmen.trainer.logging import Ledger
 from fulmen.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
-from fulmen.trainer.properties import DeviceProperties, LimitProperties, PartProperties, StateProperties
+from fulmen.trainer.properties import LimitProperties, PartProperties, StateProperties
 from fulmen.trainer.signals import Signals
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
+from fulmen.trainer.timeline import CHECKPOINT, LOGGING, TRAINER, WAIT, Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +45,10 @@ if TYPE_CHECKING:
 __all__ = ["Trainer"]
 
 
-class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties):
+class Trainer(StateProperties, LimitProperties, PartProperties):
     """Trains, validates, tests and predicts with a :class:`~fulmen.LightningModule`.
 
-    All arguments but the last are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
+    All arguments but the last two are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
     where an argument given in code wins.
 
     Args:
@@ -93,8 +94,13 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: where files go that nobody gave a place; default the working directory.
         enable_autolog_hparams: whether hyperparameters go to the loggers.
         model_registry: name in a hosted registry: not available.
+        timeline: tell the parts of a training step apart in :attr:`timeline`, and say at the end of a fit where its time
+            went.
         prefetch: how batches are got ready: "auto" finds the fastest way that gives exactly the loaders' batches, "off"
             uses the loaders as they are, a number is the most batches to make ahead.
+        worker_seeding: how worker processes of loaders seed their random generators: "batch" seeds them anew for every batch,
+            from run, epoch and batch, so that a resumed run sees the same augmentation whatever the number of workers;
+            "stock" seeds each worker once, as the stock loader does.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -147,7 +153,9 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
         default_root_dir: str | Path | None = None,
         enable_autolog_hparams: bool = True,
         model_registry: str | None = None,
+        timeline: bool = True,
         prefetch: int | str = "auto",
+        worker_seeding: str = "batch",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)
@@ -184,6 +192,7 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
             val_check_interval=config.val_check_interval,
             val_check_seconds=config.val_check_seconds,
         )
+        self.timeline = Timeline(detailed=config.timeline)
         self._signals = Signals(self)
         self._ledger = Ledger(self)
         self._sources = Sources(self)
@@ -341,8 +350,14 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
 
     def _enter(self, fn: TrainerFn, stage: RunningStage) -> None:
         self.state.fn, self.state.status, self.state.stage = fn, TrainerStatus.RUNNING, stage
+        self._start_clock()
         for loop in (self.fit_loop, self.validate_loop, self.test_loop, self.predict_loop):
             loop._forget()
+
+    def _start_clock(self) -> None:
+        self.timeline.reset()
+        self._schedule.attach(self.timeline.core, WAIT, TRAINER)
+        self._ledger.attach(self.timeline.core, LOGGING)
 
     def _take_module(self, model: Any) -> LightningModule:
         module = unwrap(model)
@@ -405,9 +420,10 @@ class Trainer(StateProperties, LimitProperties, DeviceProperties, PartProperties
                 "Saving a checkpoint is only possible if a model is attached to the Trainer",
                 "Did you call `Trainer.save_checkpoint()` before calling `Trainer.{fit,validate,test,predict}`?",
             )
-        checkpoint = self._checkpoints.dump(bool(weights_only))
-        self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
-        self.strategy.barrier("Trainer.save_checkpoint")
+        with self.timeline.within(CHECKPOINT):
+            checkpoint = self._checkpoints.dump(bool(weights_only))
+            self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+            self.strategy.barrier("Trainer.save_checkpoint")
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Prints on one process only, above the progress bar if there is one."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Any
+
 import torch
 
 from fulmen.utilities.combined_loader import CombinedLoader
@@ -26,3 +29,12 @@ __all__ += ["disable_possible_user_warnings"]
 FLOAT16_EPSILON = torch.finfo(torch.float16).eps
 FLOAT32_EPSILON = torch.finfo(torch.float32).eps
 FLOAT64_EPSILON = torch.finfo(torch.float64).eps
+
+_MODULES = frozenset(["compile", "imports", "memory", "model_helpers", "model_summary", "seed", "signature_utils"])
+
+
+def __getattr__(name: str) -> Any:
+    # modules that nothing above loads: attributes from their first use on
+    if name in _MODULES:
+        return import_module(f"fulmen.utilities.{name}")
+    raise AttributeError(f"module 'fulmen.utilities' has no attribute {name!r}")

@@ -4,11 +4,14 @@
 mod dlpack;
 mod enter;
 mod metrics;
+mod metrics_batch;
+mod metrics_sites;
 mod prefetch;
 mod py_imports;
 #[cfg(target_os = "linux")]
 mod ring;
 mod schedule;
+mod timeline;
 
 use pyo3::prelude::*;
 
@@ -20,6 +23,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<prefetch::Batch>()?;
     module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
+    module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     #[cfg(target_os = "linux")]
     {

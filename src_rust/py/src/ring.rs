@@ -88,7 +88,7 @@ impl RingProducer {
     }
 
     /// Bytes that the slots have now.
-    fn bytes(&self) -> usize {
+    fn memory(&self) -> usize {
         lock(&self.inner).bytes()
     }
 }

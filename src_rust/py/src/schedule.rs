@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt};
 
 use crate::enter::enter;
+use crate::timeline::{Timeline, now};
 
 /// `None` and -1 stand for "without limit" in Python.
 fn unlimited(argument: &str, value: Option<i64>) -> Result<Option<u64>> {
@@ -56,6 +57,14 @@ fn kind(name: &str) -> PyResult<Kind> {
 #[pyclass(module = "fulmen._core")]
 pub struct Schedule {
     inner: core::Schedule,
+    timeline: Option<Clock>,
+}
+
+/// A timeline that begins and ends of batches are marked on, with the numbers of two parts.
+struct Clock {
+    timeline: Py<Timeline>,
+    wait: usize,
+    rest: usize,
 }
 
 #[pymethods]
@@ -95,7 +104,7 @@ impl Schedule {
                 val_interval,
             })
         })?;
-        Ok(Self { inner })
+        Ok(Self { inner, timeline: None })
     }
 
     // ---- settings ----------------------------------------------------------------------------------------------------
@@ -212,6 +221,22 @@ impl Schedule {
         self.inner.start_clock(now);
     }
 
+    /// Does a restored state stand within an epoch?
+    fn resumes_within_epoch(&self) -> bool {
+        self.inner.resumes_within_epoch()
+    }
+
+    /// Does the restored batch still wait for its validation? Asked before `resume()`.
+    fn validation_owed(&self) -> bool {
+        self.inner.validation_owed()
+    }
+
+    /// Does `tick()` want to know the time in this epoch?
+    #[getter]
+    fn epoch_needs_time(&self) -> bool {
+        self.inner.epoch_needs_time()
+    }
+
     #[getter]
     fn needs_time(&self) -> bool {
         self.inner.needs_time()
@@ -235,8 +260,17 @@ impl Schedule {
         self.inner.epoch_completed();
     }
 
+    /// Marks begins and ends of batches: what comes before a batch is part `wait` of the timeline's, the end of it `rest`.
+    fn attach(&mut self, timeline: Py<Timeline>, wait: usize, rest: usize) {
+        self.timeline = Some(Clock { timeline, wait, rest });
+    }
+
     /// A batch was fetched; 1 if it opens an accumulation window, plus 2 if it closes one.
-    fn begin_batch(&mut self, last: bool) -> u8 {
+    #[pyo3(signature = (last, /))]
+    fn begin_batch(&mut self, py: Python<'_>, last: bool) -> u8 {
+        if let Some(clock) = &self.timeline {
+            clock.timeline.borrow_mut(py).inner.mark(clock.wait, now());
+        }
         let batch = self.inner.begin_batch(last);
         u8::from(batch.opens) | u8::from(batch.closes) << 1
     }
@@ -259,8 +293,13 @@ impl Schedule {
     }
 
     /// The batch is wrapped up: is anything due? Then ask `due()`, serve it, and call `settle()`.
-    #[pyo3(signature = (now=None))]
-    fn tick(&mut self, now: Option<f64>) -> bool {
+    #[pyo3(signature = (now=None, /))]
+    fn tick(&mut self, py: Python<'_>, now: Option<f64>) -> bool {
+        if let Some(clock) = &self.timeline
+            && clock.timeline.borrow_mut(py).inner.end_step(clock.rest, crate::timeline::now())
+        {
+            self.inner.ring();
+        }
         self.inner.tick(now)
     }
 
@@ -482,7 +521,7 @@ impl Schedule {
         let inner = enter(py, || {
             serde_json::from_str(state).map_err(|error| Error::State { what: "the schedule", why: error.to_string() })
         })?;
-        Ok(Self { inner })
+        Ok(Self { inner, timeline: None })
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {

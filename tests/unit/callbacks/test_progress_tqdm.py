@@ -76,8 +76,8 @@ def test_file_stays_small_and_plain(file: io.StringIO) -> None:
 
 def test_a_long_epoch_writes_lines_between(file: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(pace, "monotonic", lambda: now[0])
-    monkeypatch.setattr(tqdm_progress, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(tqdm_progress, "perf_counter", lambda: now[0])
     bar = TQDMProgressBar()
     trainer = set_up(bar, num_training_batches=1000)
     bar.on_train_start(trainer, None)

@@ -23,7 +23,13 @@ def config(**given):
 
 def test_the_fields_are_the_arguments_in_their_order():
     fields = list(Config.__dataclass_fields__)
-    assert fields[: len(DEFAULTS)] == list(DEFAULTS) and len(DEFAULTS) == 42
+    assert fields[: len(DEFAULTS)] == list(DEFAULTS)
+    assert list(DEFAULTS)[LIGHTNING:] == OWN
+
+
+LIGHTNING = 41
+"""Arguments that Lightning has too; ours come after them."""
+OWN = ["timeline", "prefetch", "worker_seeding"]
 
 
 @pytest.mark.parametrize(("given", "normal"), [("auto", "auto"), ("off", "off"), (0, "off"), (3, 3)])
@@ -115,10 +121,14 @@ def test_a_share_of_an_epoch_needs_epochs():
     assert config(val_check_interval="00:00:00:10", check_val_every_n_epoch=None).val_check_seconds == 10
 
 
-@pytest.mark.parametrize("profiler", ["simple", "advanced", "PyTorch", SimpleProfiler()])
-def test_profilers_say_not_yet(profiler):
-    with pytest.raises(NotYet, match="profiler"):
-        config(profiler=profiler)
+@pytest.mark.parametrize("profiler", ["simple", "Simple", SimpleProfiler()])
+def test_profilers_by_name_or_as_they_are(profiler):
+    assert isinstance(config(profiler=profiler).profiler, SimpleProfiler)
+
+
+def test_profilers_that_are_not_built_say_so():
+    with pytest.raises(NotYet, match="Profiler"):
+        config(profiler="PyTorch")
 
 
 def test_the_profiler_that_measures_nothing_is_fine():
@@ -299,3 +309,14 @@ def test_barebones():
 def test_barebones_refuses_what_costs_time(name, value):
     with pytest.raises(ValueError, match=f"barebones=True.*{name}"):
         config(barebones=True, **{name: value})
+
+
+@pytest.mark.parametrize(("given", "error"), [("per batch", ValueError), (True, TypeError), (None, TypeError)])
+def test_worker_seeding_is_checked(given, error):
+    with pytest.raises(error, match=r"Trainer\(worker_seeding\)"):
+        config(worker_seeding=given)
+
+
+def test_worker_seeding_by_batch_is_the_default():
+    assert config().worker_seeding == "batch"
+    assert config(worker_seeding="stock").worker_seeding == "stock"

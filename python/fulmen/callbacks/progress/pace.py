@@ -1,6 +1,6 @@
 """How often a bar may show itself: on a terminal often enough to look alive, in a file seldom enough to stay small.
 
-On a terminal a bar is drawn at most ten times a second, and down to once where drawing takes more than 2 % of the time.
+On a terminal a bar is drawn at most ten times a second, and down to once where drawing takes more than half a percent of the time.
 
 Elsewhere (a file, a pipe, a job's log) a bar is a plain line now and then, without control characters: one every five
 seconds at most, one at an epoch's end at most, and never more than about 4 bytes a step, so that a thousand steps stay
@@ -9,11 +9,11 @@ below 5 KB however fast or slow they are.
 
 from __future__ import annotations
 
-from time import monotonic
+from time import perf_counter
 from typing import IO, Any
 
 _DRAW_SECONDS = 0.1
-_DRAW_SHARE = 0.02
+_DRAW_SHARE = 0.005
 _LONGEST_STANDSTILL = 1.0
 _LINE_SECONDS = 5.0
 _EPOCH_LINE_SECONDS = 1.0
@@ -26,7 +26,7 @@ class LivePace:
     """When a bar on a terminal is drawn next.
 
     Attributes:
-        next_draw: the earliest time of the next drawing, on the clock of ``time.monotonic``.
+        next_draw: the earliest time of the next drawing, on the clock of ``time.perf_counter``.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class LivePace:
     def drew(self, began: float) -> None:
         """A drawing is done, that began at the time ``began``."""
         # once in a while drawing takes long for reasons of its own, the first time above all
-        cost = min((monotonic() - began) / _DRAW_SHARE, _LONGEST_STANDSTILL)
+        cost = min((perf_counter() - began) / _DRAW_SHARE, _LONGEST_STANDSTILL)
         self.next_draw = began + max(_DRAW_SECONDS, cost)
 
 
@@ -43,11 +43,11 @@ class LinePace:
     """When a bar outside of a terminal writes its next line.
 
     Attributes:
-        next_draw: the earliest time of the next line within an epoch, on the clock of ``time.monotonic``.
+        next_draw: the earliest time of the next line within an epoch, on the clock of ``time.perf_counter``.
     """
 
     def __init__(self) -> None:
-        self._last = monotonic()
+        self._last = perf_counter()
         self._debt = 0.0
         self._free = _FREE_EPOCH_LINES
         self.next_draw = self._last + _LINE_SECONDS
@@ -60,11 +60,11 @@ class LinePace:
                 of its epochs.
         """
         if not at_end:
-            return monotonic() >= self.next_draw
+            return perf_counter() >= self.next_draw
         if self._free > 0:
             self._free -= 1
             return True
-        return monotonic() - self._last >= max(_EPOCH_LINE_SECONDS, self._debt)
+        return perf_counter() - self._last >= max(_EPOCH_LINE_SECONDS, self._debt)
 
     def wrote(self, line: str, speed: float) -> None:
         """A line is written.
@@ -73,7 +73,7 @@ class LinePace:
             line: the line.
             speed: batches per second; 0: not known.
         """
-        self._last = monotonic()
+        self._last = perf_counter()
         self._debt = min(len(line) / _BYTES_PER_STEP / speed, _LONGEST_SILENCE) if speed else 0.0
         self.next_draw = self._last + max(_LINE_SECONDS, self._debt)
 

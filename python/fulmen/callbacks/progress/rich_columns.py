@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from math import isfinite
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
@@ -29,7 +29,7 @@ class CustomProgress(Progress):
         kwargs: rich's arguments.
 
     Attributes:
-        next_draw: time, on the clock of ``time.monotonic``, before which `refresh` does nothing.
+        next_draw: time, on the clock of ``time.perf_counter``, before which `refresh` does nothing.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,7 +55,7 @@ class CustomProgress(Progress):
 
     def refresh(self) -> None:
         """Draw, or write a line, if it is time to."""
-        if monotonic() >= self._pace.next_draw:
+        if perf_counter() >= self._pace.next_draw:
             self.draw()
 
     def draw(self) -> None:
@@ -63,7 +63,7 @@ class CustomProgress(Progress):
         if isinstance(self._pace, LinePace):
             self._write_line(self._pace, at_end=False)
             return
-        began = monotonic()
+        began = perf_counter()
         super().refresh()
         self._pace.drew(began)
 

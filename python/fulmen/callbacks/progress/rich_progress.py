@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
+from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 from fulmen.utilities.imports import requirement_available
 
@@ -195,6 +196,7 @@ class RichProgressBar(ProgressBar):
             # drawn when a batch ends: no thread that competes with the training
             auto_refresh=False,
             console=self._console,
+            get_time=perf_counter,
         )
         self.progress.share_pace(self._lines)
         self.progress.start()
@@ -251,7 +253,7 @@ class RichProgressBar(ProgressBar):
             self._next_draw = self._next_time(self.progress)
 
     def _next_time(self, progress: CustomProgress) -> float:
-        return max(monotonic() + max(_DRAW_SECONDS, 1 / self.refresh_rate), getattr(progress, "next_draw", 0.0))
+        return max(perf_counter() + max(_DRAW_SECONDS, 1 / self.refresh_rate), getattr(progress, "next_draw", 0.0))
 
     def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.is_enabled and self._metric_component is not None:
@@ -291,12 +293,26 @@ class RichProgressBar(ProgressBar):
         description = self._get_train_description(trainer.current_epoch)
         self.train_progress_bar_id = self._begin(self.train_progress_bar_id, self._train_total, description)
 
+    def _idle(self, hook: str, trainer: Trainer) -> bool:
+        # drawn by the clock (`_wake`), unless a subclass wants to see every batch
+        return hook == "on_train_batch_end" and self._draws_by_clock()
+
+    def _draws_by_clock(self) -> bool:
+        return type(self).on_train_batch_end is RichProgressBar.on_train_batch_end
+
+    def _wake(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+        if not self._draws_by_clock():
+            return None
+        self.on_train_batch_end(trainer, pl_module, None, None, trainer.fit_loop.batch_idx)
+        return self._next_draw
+
+    @ignores_outputs
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the training's bar. This runs for every batch."""
+        """Move the training's bar."""
         self._batches_done = batch_idx + 1
-        if monotonic() < self._next_draw:
+        if perf_counter() < self._next_draw:
             if batch_idx + 1 == self._train_total and self.progress is not None:
                 # not drawn, but noted: what follows the last batch is not to count for the speed
                 self._set_done()
@@ -426,7 +442,7 @@ class RichProgressBar(ProgressBar):
         """Move a bar if it is time to draw it, or if it is full."""
         if task_id is None or self.is_disabled or self.progress is None:
             return
-        if monotonic() >= self._next_draw or done == self.progress._tasks[task_id].total:
+        if perf_counter() >= self._next_draw or done == self.progress._tasks[task_id].total:
             self._update(task_id, done)
 
     # ---- the end -----------------------------------------------------------------------------------------------------

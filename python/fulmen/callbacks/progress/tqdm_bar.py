@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fulmen.callbacks.progress.pace import LinePace, LivePace, is_live, plain_line
@@ -26,7 +26,7 @@ class Tqdm(_tqdm):
     """tqdm's bar, with two differences: see the module.
 
     Attributes:
-        next_draw: time, on the clock of ``time.monotonic``, before which drawing the bar again is of no use.
+        next_draw: time, on the clock of ``time.perf_counter``, before which drawing the bar again is of no use.
     """
 
     # tqdm's own thread would redraw bars that nobody has updated for a while: ours are drawn when a batch ends
@@ -64,7 +64,7 @@ class Tqdm(_tqdm):
 
     def reset(self, total: float | None = None) -> None:
         """Set the bar to 0. It is not drawn if it was just before, for the sake of short epochs."""
-        self._quiet = monotonic() < self._pace.next_draw
+        self._quiet = perf_counter() < self._pace.next_draw
         super().reset(total)
         self._quiet = False
 
@@ -75,7 +75,7 @@ class Tqdm(_tqdm):
             return True
         if self._quiet:
             return False
-        began = monotonic()
+        began = perf_counter()
         shown: bool | None = super().display(msg, pos)
         self._pace.drew(began)
         return shown
@@ -86,7 +86,7 @@ class Tqdm(_tqdm):
             return
         if isinstance(self._pace, LinePace):
             self._write_line(self._pace, at_end=True)
-        elif monotonic() >= self._pace.next_draw:
+        elif perf_counter() >= self._pace.next_draw:
             self.refresh()
 
     def clear(self, *args: Any, **kwargs: Any) -> None:

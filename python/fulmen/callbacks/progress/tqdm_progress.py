@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import os
 import sys
-from time import monotonic
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -181,14 +182,14 @@ class TQDMProgressBar(ProgressBar):
         if bar is None or bar.disable or not self._should_update(done, bar.total):
             return False
         bar.n = done
-        return monotonic() >= self._next_draw
+        return perf_counter() >= self._next_draw
 
     def _should_update(self, current: int, total: int | float | None) -> bool:
         rate = self._refresh_rate
         return self._enabled and rate > 0 and (current % rate == 0 or current == total)
 
     def _drew(self, bar: _tqdm) -> None:
-        self._next_draw = max(monotonic() + _DRAW_SECONDS, getattr(bar, "next_draw", 0.0))
+        self._next_draw = max(perf_counter() + _DRAW_SECONDS, getattr(bar, "next_draw", 0.0))
 
     def _draw(self, bar: _tqdm) -> None:
         bar.refresh()
@@ -223,6 +224,7 @@ class TQDMProgressBar(ProgressBar):
             self.train_progress_bar = self.init_train_tqdm()
         self._restart(self.train_progress_bar, self.total_train_batches, f"Epoch {trainer.current_epoch}")
 
+    @ignores_outputs
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -280,7 +282,7 @@ class TQDMProgressBar(ProgressBar):
         self.val_progress_bar.close()
         self.reset_dataloader_idx_tracker()
         if self._train_progress_bar is not None and trainer.state.fn == "fit":
-            self._show_metrics(self.train_progress_bar, trainer, pl_module, draw=monotonic() >= self._next_draw)
+            self._show_metrics(self.train_progress_bar, trainer, pl_module, draw=perf_counter() >= self._next_draw)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the test's bar."""

@@ -18,7 +18,7 @@ class HyperparametersMixin:
     """Part of `LightningModule` and `LightningDataModule`."""
 
     __jit_unused_properties__: list[str] = ["hparams", "hparams_initial"]
-    _hparams: Any
+    _hparams: AttributeDict | MutableMapping[str, Any]
     _hparams_initial: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -90,4 +90,5 @@ class HyperparametersMixin:
         """The hyperparameters as they were when saved: a copy."""
         if not hasattr(self, "_hparams_initial"):
             return AttributeDict()
-        return copy.deepcopy(self._hparams_initial)
+        initial: AttributeDict = copy.deepcopy(self._hparams_initial)
+        return initial

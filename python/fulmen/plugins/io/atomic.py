@@ -39,6 +39,12 @@ def replace_file(target: Path, write: Callable[[IO[bytes]], Any]) -> None:
     _sync_folder(target.parent)
 
 
+def write_text(target: Path, text: str) -> None:
+    """Writes a text file, as `replace_file` does, into a folder that is made if it is not there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(target, lambda file: file.write(text.encode()))
+
+
 def _sync_folder(folder: Path) -> None:
     """Makes a rename durable; on Windows, and on file systems that know no such thing, there is nothing to do."""
     if os.name == "nt":

@@ -79,9 +79,10 @@ class TorchCheckpointIO(CheckpointIO):
         if not there:
             raise errors.file_not_found("ckpt_path", path, "Checkpoint file not found: look for the right name")
         try:
-            return load_file(path, map_location=map_location, weights_only=weights_only)
+            content: dict[str, Any] = load_file(path, map_location=map_location, weights_only=weights_only)
         except pickle.UnpicklingError as error:
             raise _explained(error, path) from error
+        return content
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Deletes a file or a directory; a name that is not there is left alone."""

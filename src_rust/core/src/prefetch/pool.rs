@@ -36,7 +36,7 @@ impl Raw {
 
 /// What a buffer of `size` bytes takes.
 fn capacity_for(size: usize) -> usize {
-    let unit = if size < PAGE { ALIGN } else { PAGE };
+    let unit = if size <= PAGE / 2 { ALIGN } else { PAGE };
     size.max(1).next_multiple_of(unit)
 }
 

@@ -33,9 +33,8 @@ pub(super) fn after_batch(s: &Schedule, now: Option<f64>) -> Due {
     Due(due)
 }
 
-fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
-    let epoch = s.progress(Kind::Epoch).current.completed;
-    if s.config.check_val_every_n_epoch.is_some_and(|n| !(epoch + 1).is_multiple_of(n)) {
+pub(super) fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
+    if !s.epoch_validates() {
         return false;
     }
     if let ValInterval::Seconds(interval) = s.config.val_interval {
@@ -53,6 +52,17 @@ fn validation_due(s: &Schedule, now: Option<f64>) -> bool {
 }
 
 impl Schedule {
+    /// Is this one of the epochs in which validation may run?
+    fn epoch_validates(&self) -> bool {
+        let epoch = self.progress(Kind::Epoch).current.completed;
+        self.config.check_val_every_n_epoch.is_none_or(|n| (epoch + 1).is_multiple_of(n))
+    }
+
+    /// Does [`Schedule::tick`] want to know the time in this epoch?
+    pub fn epoch_needs_time(&self) -> bool {
+        self.needs_time() && self.epoch_validates()
+    }
+
     /// Optimizer steps so far, as the user counts them.
     #[inline]
     pub fn global_step(&self) -> u64 {

@@ -20,6 +20,8 @@ impl Due {
     pub const EPOCH_END: u32 = 8;
     /// Somebody asked from outside to be served between two batches (a signal).
     pub const INTERRUPT: u32 = 16;
+    /// A time that somebody waits for has come ([`Schedule::ring`]).
+    pub const ALARM: u32 = 32;
 
     /// Is any of these bits set?
     #[inline]
@@ -68,6 +70,7 @@ pub struct Schedule {
     pub(super) automatic: bool,
     pub(super) should_stop: bool,
     pub(super) interrupt: bool,
+    pub(super) alarm: bool,
     pub(super) step_plateau: bool,
     pub(super) validation: bool,
     /// Training batches in an epoch, after limits.
@@ -96,6 +99,7 @@ impl Schedule {
             automatic: true,
             should_stop: false,
             interrupt: false,
+            alarm: false,
             step_plateau: false,
             validation: false,
             train_batches: None,
@@ -253,7 +257,10 @@ impl Schedule {
     pub fn tick(&mut self, now: Option<f64>) -> bool {
         let batch = &mut self.progress[Kind::Batch as usize];
         batch.completed();
-        let due = decide::after_batch(self, now);
+        let mut due = decide::after_batch(self, now);
+        if std::mem::take(&mut self.alarm) {
+            due.0 |= Due::ALARM;
+        }
         self.due = due;
         if due.0 == 0 {
             self.closed_windows += u64::from(self.closes);
@@ -292,6 +299,11 @@ impl Schedule {
     /// Asks to be served at the next batch end, or takes that back.
     pub fn set_interrupt(&mut self, interrupt: bool) {
         self.interrupt = interrupt;
+    }
+
+    /// The time that somebody waits for has come: the next tick says so.
+    pub fn ring(&mut self) {
+        self.alarm = true;
     }
 
     /// Does the module optimize automatically? Decides which counter `global_step` reads.

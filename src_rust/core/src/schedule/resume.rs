@@ -1,6 +1,6 @@
 //! Where a run with restored counters goes on.
 
-use super::{Kind, Schedule};
+use super::{Kind, Schedule, decide};
 
 /// The place at which a run goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ impl Schedule {
     pub fn resumption(&self) -> Resumption {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
-        let between_epochs = epoch.started <= epoch.completed || epoch.processed > epoch.completed;
-        if !self.restarting || between_epochs || self.ended_with_batch() {
+        let ended = epoch.processed > epoch.completed && !(self.stopped_short() && self.config.max_steps.is_some());
+        if !self.restarting || epoch.started <= epoch.completed || ended || self.ended_with_batch() {
             Resumption::Fresh
         } else if batch.is_last_batch && batch.current.completed == batch.current.ready && batch.current.ready > 0 {
             Resumption::EpochEnd
@@ -47,6 +47,45 @@ impl Schedule {
         batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
     }
 
+    /// Was the state written by the end hooks of an epoch that has batches left? A run that is counted in steps goes on
+    /// with those; any other takes the epoch as done.
+    fn stopped_short(&self) -> bool {
+        let epoch = self.progress(Kind::Epoch).current;
+        let batch = self.progress(Kind::Batch);
+        let current = batch.current;
+        epoch.processed > epoch.completed
+            && !batch.is_last_batch
+            && current.ready > 0
+            && current.completed == current.ready
+    }
+
+    /// Does a restored state stand within an epoch, so that no sanity check comes before it?
+    pub fn resumes_within_epoch(&self) -> bool {
+        self.resumption() != Resumption::Fresh || self.restarting && self.ended_with_batch()
+    }
+
+    /// Does the restored batch still wait for its validation? Ask before [`Schedule::resume`].
+    ///
+    /// Either the state was written before it (by an end hook of the batch), or within it: then it is run anew from its
+    /// first batch, since nobody knows what the first batches gave.
+    pub fn validation_owed(&self) -> bool {
+        if self.resumption() == Resumption::Fresh || !self.validation || !decide::validation_due(self, None) {
+            return false;
+        }
+        let batch = self.progress(Kind::Batch).current;
+        if batch.completed < batch.ready {
+            return batch.processed == batch.ready;
+        }
+        self.progress(Kind::Epoch).current.processed == self.progress(Kind::Epoch).current.completed
+            && !self.validation_finished()
+    }
+
+    fn validation_finished(&self) -> bool {
+        let validation = self.progress(Kind::FitVal);
+        let current = validation.current;
+        current.ready > 0 && current.completed == current.ready && validation.is_last_batch
+    }
+
     /// Takes up a restored state: brings half-done things back to their last completed point.
     pub fn resume(&mut self) -> Resumption {
         let place = self.resumption();
@@ -58,6 +97,26 @@ impl Schedule {
             // written by an end hook of the batch: its window was not counted yet
             let closes = batch.ready.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
             self.closed_windows += u64::from(closes);
+        } else if place != Resumption::Fresh && batch.ready == batch.completed {
+            // written while something due was served (a validation): the window is counted after that
+            let kind = if self.automatic { Kind::OptimizerStep } else { Kind::Batch };
+            if self.closed_windows + 1 == self.progress(kind).total.completed {
+                self.closed_windows += 1;
+            }
+        }
+        if self.validation_owed() {
+            // what an interrupted validation did counts for nothing, but the batch that failed has begun once more
+            let validation = self.progress_mut(Kind::FitVal);
+            if validation.current.completed < validation.current.ready || !validation.is_last_batch {
+                let done = validation.current.completed;
+                let total = &mut validation.total;
+                for count in [&mut total.ready, &mut total.started, &mut total.processed, &mut total.completed] {
+                    *count = count.saturating_sub(done);
+                }
+                validation.new_round();
+            }
+        } else {
+            self.progress_mut(Kind::FitVal).rewind();
         }
         if self.ended_with_batch() {
             let epoch = self.progress_mut(Kind::Epoch);
@@ -65,8 +124,7 @@ impl Schedule {
                 counts.processed = counts.ready;
             }
         }
-        for kind in [Kind::Batch, Kind::OptimizerStep, Kind::ZeroGrad, Kind::ManualStep, Kind::Scheduler, Kind::FitVal]
-        {
+        for kind in [Kind::Batch, Kind::OptimizerStep, Kind::ZeroGrad, Kind::ManualStep, Kind::Scheduler] {
             self.progress_mut(kind).rewind();
         }
         match place {
@@ -75,7 +133,13 @@ impl Schedule {
                 self.progress_mut(Kind::Epoch).rewind();
                 self.progress_mut(Kind::Batch).new_round();
             }
-            Resumption::MidEpoch => self.progress_mut(Kind::Batch).is_last_batch = false,
+            Resumption::MidEpoch => {
+                self.progress_mut(Kind::Batch).is_last_batch = false;
+                let epoch = self.progress_mut(Kind::Epoch);
+                for counts in [&mut epoch.total, &mut epoch.current] {
+                    counts.processed = counts.completed;
+                }
+            }
             Resumption::EpochEnd => {}
         }
         self.restarting = false;
