@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -96,11 +97,10 @@ class Crew:
 
     def send(self, worker: int, task: tuple[Any, ...]) -> None:
         """Give a task to a worker."""
-        try:
-            self._channels[worker].send_bytes(pickle.dumps(task, pickle.HIGHEST_PROTOCOL))
-        except (BrokenPipeError, ConnectionError):
-            # it is dead: whoever waits for it will notice
-            pass
+        content = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+        # one that is dead hears nothing: whoever waits for it will notice
+        with contextlib.suppress(ConnectionError):
+            self._channels[worker].send_bytes(content)
 
     def hear(self, seconds: float) -> tuple[list[tuple[int, bytes]], list[int]]:
         """Wait for messages.
@@ -142,11 +142,9 @@ class Crew:
         self.broken = True
         self.forget(_NOT_WANTED)
         for channel in self._channels:
-            try:
+            with contextlib.suppress(OSError):
                 os.set_blocking(channel.fileno(), False)
                 channel.send_bytes(b"")
-            except OSError:
-                pass
             channel.close()
         limit = time.monotonic() + END_TIME
         for worker in self.workers:

@@ -22,10 +22,10 @@ _SCALARS = (int, float, complex, bool, str, bytes, type(None))
 _FIXED = (type, types.ModuleType, types.BuiltinFunctionType)
 
 
-def fingerprint(value: Any) -> tuple[Any, ...]:
-    """Something that is equal as long as nothing was changed."""
+def fingerprint(*values: Any) -> tuple[Any, ...]:
+    """Something that is equal as long as nothing in the values was changed."""
     found: list[Any] = []
-    queue: list[Any] = [value]
+    queue: list[Any] = list(values)
     seen: set[int] = set()
     numpy = sys.modules.get("numpy")
     array_type: Any = numpy.ndarray if numpy is not None else ()

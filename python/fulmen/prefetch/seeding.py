@@ -48,10 +48,10 @@ def _mixed(state: int) -> int:
 
 def seed_worker(base: int, worker: int) -> None:
     """Seed the generators of a worker process as the stock loader does."""
-    from torch.utils.data._utils.worker import _generate_state  # type: ignore[attr-defined]
+    from torch.utils.data._utils.worker import _generate_state
 
     random.seed(base + worker)
     torch.manual_seed(base + worker)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed(_generate_state(base, worker))
+        numpy.random.seed(_generate_state(base, worker))  # type: ignore[no-untyped-call]

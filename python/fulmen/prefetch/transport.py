@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
+from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import RingBatch
 
@@ -80,7 +81,7 @@ class Packer:
 
     def _tensor(self, tensor: Tensor) -> Any:
         if not is_plain(tensor):
-            return reduce_tensor(tensor)
+            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
         storage = tensor.untyped_storage()
         size = 0
         if tensor.numel():
@@ -167,7 +168,7 @@ def unpack(batch: RingBatch, copy: bool) -> Any:
     for part, distance, dtype, shape, strides, offset in rows:
         memory = parts.get(part)
         if memory is None:
-            memory = torch.from_dlpack(batch.part(part))
+            memory = from_dlpack(batch.part(part))
             if copy:
                 memory = memory.clone()
             parts[part] = memory

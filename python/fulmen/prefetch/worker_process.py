@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._utils import ExceptionWrapper
+from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import RingProducer, ring_die_with_parent, ring_send
 from fulmen.prefetch.seeding import Seeding, seed_batch, seed_worker
@@ -149,7 +150,7 @@ class _Parent:
 def _set_signals() -> None:
     from torch.utils.data._utils import signal_handling
 
-    signal_handling._set_worker_signal_handlers()
+    signal_handling._set_worker_signal_handlers()  # type: ignore[attr-defined]
     if threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches all processes of a terminal: it is the parent's to deal with, who ends the workers.
         # A function, as programs that the dataset starts would inherit SIG_IGN.
@@ -161,7 +162,7 @@ def _set_signals() -> None:
 def _initialise(job: Job) -> Any:
     from torch.utils.data._utils import worker
 
-    worker._worker_info = worker.WorkerInfo(  # type: ignore[attr-defined]
+    worker._worker_info = worker.WorkerInfo(
         id=job.worker, num_workers=job.workers, seed=job.seed + job.worker, dataset=job.dataset
     )
     try:
@@ -199,7 +200,7 @@ _NONE: Any = object()
 
 def _failure(job: Job, where: str) -> bytes:
     """The exception that is being handled, for the parent."""
-    wrapper = ExceptionWrapper(where=f"in DataLoader worker process {job.worker}")
+    wrapper = ExceptionWrapper(where=f"in DataLoader worker process {job.worker}")  # type: ignore[no-untyped-call]
     wrapper.exc_msg = f"{wrapper.exc_msg.rstrip()}\nIt was raised {where}.\n"
     try:
         pickled = pickle.dumps(wrapper)
@@ -250,7 +251,7 @@ def _collate_into(ring: RingProducer) -> None:
             out = torch.empty(shape, dtype=first.dtype)
         else:
             out = torch.empty((0,), dtype=first.dtype)
-            out.set_(torch.from_dlpack(capsule).untyped_storage(), 0, shape)  # type: ignore[call-overload]
+            out.set_(from_dlpack(capsule).untyped_storage(), 0, shape)  # type: ignore[call-overload]
         return torch.stack(batch, 0, out=out)
 
     if collate.default_collate_fn_map.get(Tensor) is stock:

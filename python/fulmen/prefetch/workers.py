@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -79,7 +80,9 @@ class WorkersSource(Source):
 
     def __init__(self, loader: DataLoader[Any], seeding: Seeding = "batch", depth: int | None = None) -> None:
         count = loader.num_workers
-        super().__init__(loader, f"{count} worker process{'es' if count > 1 else ''}, kept, with batches in shared memory")
+        super().__init__(
+            loader, f"{count} worker process{'es' if count > 1 else ''}, kept, with batches in shared memory"
+        )
         self._seeding: Seeding = seeding
         self.window = depth or max(1, (loader.prefetch_factor or 2) * count)
         self.place = Place(loader)
@@ -140,7 +143,7 @@ class WorkersSource(Source):
     def _keep_crew_or_not(self) -> None:
         if self.loader.persistent_workers:
             return
-        now = fingerprint((self.loader.dataset, self.loader.collate_fn, self.loader.worker_init_fn))
+        now = fingerprint(self.loader.dataset, self.loader.collate_fn, self.loader.worker_init_fn)
         if self.crew is not None and (now != self._dataset_then or self._seeding == "stock"):
             self._end_crew()
         self._dataset_then = now
@@ -247,14 +250,14 @@ class WorkersSource(Source):
                     crew.rings[worker].take(message)
                     continue
                 task.message = message
-                if wanted is None and self._next is None:
-                    arrived.append(task)
-                elif wanted is None and task.epoch == self._epoch:
+                if (wanted is None and self._next is None) or (wanted is None and task.epoch == self._epoch):
                     arrived.append(task)
             if ended and not messages:
                 crew.broken = True
                 what = crew.how_it_ended(ended[0])
-                at = min((t.batch for t in self._tasks.values() if t.worker == ended[0] and not t.message), default=None)
+                at = min(
+                    (t.batch for t in self._tasks.values() if t.worker == ended[0] and not t.message), default=None
+                )
                 raise RuntimeError(what if at is None else f"{what} It was to make batch {at} of the pass.")
         task = wanted if wanted is not None else arrived.popleft()
         del self._tasks[task.order]
@@ -273,7 +276,8 @@ class WorkersSource(Source):
         Raises:
             Exception: what the dataset or the collate function raised.
         """
-        assert self.crew is not None and task.message is not None
+        assert self.crew is not None, "there are workers"
+        assert task.message is not None, "it has arrived"
         ring = self.crew.rings[task.worker]
         batch = ring.take(task.message)
         if batch.kind == ERROR:
@@ -282,7 +286,7 @@ class WorkersSource(Source):
             _reraise(name, text, wrapper)
         pinned = inner._pin_memory
         content = unpack(batch, copy=not pinned and ring.held() > HOLD)
-        return pin_memory(content, inner._pin_memory_device) if pinned else content
+        return pin_memory(content, inner._pin_memory_device) if pinned else content  # type: ignore[no-untyped-call]
 
     # ---- the next pass
 
@@ -370,7 +374,7 @@ class WorkersSource(Source):
         raise TypeError("a source with workers cannot be pickled")
 
 
-_ORDER: Any = __import__("sys").byteorder
+_ORDER = sys.byteorder
 
 
 @dataclass
@@ -426,7 +430,7 @@ class _Pass(Iterator[Any]):
             self._fill()
             place.arrive()
             return
-        first = {number: indices for number, indices in pending}
+        first = dict(pending)
         for number in range(saved["position"]):  # type: ignore[index]
             indices = self._next_indices()
             if number >= left_out and self._source.loader.in_order:

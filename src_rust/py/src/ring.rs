@@ -82,8 +82,11 @@ impl RingProducer {
             // lengths it gives.
             unsafe { lock(&self.inner).seal(task, kind, &all) }
         };
-        let message =
-            if bytes < DETACH_FROM { enter(py, work)? } else { detached(py, work).or_else(|e| enter(py, || Err(e)))? };
+        let message = if bytes < DETACH_FROM {
+            enter(py, work)?
+        } else {
+            detached(py, work).or_else(|e| enter(py, || Err(e)))?
+        };
         Ok(message.map(|message| PyBytes::new(py, &message.to_bytes())))
     }
 
@@ -181,9 +184,10 @@ pub fn ring_wait<'py>(
         // not otherwise: an exception would lose the messages
         py.check_signals()?;
     }
-    let messages = news.messages.iter().flat_map(|(channel, bytes)| {
-        bytes.chunks_exact(MESSAGE).map(|message| (*channel, PyBytes::new(py, message)))
-    });
+    let messages = news
+        .messages
+        .iter()
+        .flat_map(|(channel, bytes)| bytes.chunks_exact(MESSAGE).map(|message| (*channel, PyBytes::new(py, message))));
     Ok((messages.collect(), news.closed, news.ended))
 }
 

@@ -23,11 +23,14 @@ struct Shared {
     held: AtomicUsize,
 }
 
+/// Where a slot was when it was mapped, and its memory.
+type Known = (u64, Arc<Mapping>);
+
 /// Takes batches out of a ring.
 pub struct Consumer {
     file: OwnedFd,
     shared: Arc<Shared>,
-    mapped: Mutex<Vec<Option<(u64, Arc<Mapping>)>>>,
+    mapped: Mutex<Vec<Option<Known>>>,
 }
 
 impl Consumer {
@@ -107,7 +110,9 @@ impl Consumer {
         let end = size(&self.file)?;
         let outside = offset.checked_add(capacity as u64).is_none_or(|after| after > end);
         if outside || offset < PAGE as u64 || !offset.is_multiple_of(PAGE as u64) {
-            return Err(Error::Transport { why: format!("{capacity} bytes at {offset} are outside the shared memory") });
+            return Err(Error::Transport {
+                why: format!("{capacity} bytes at {offset} are outside the shared memory"),
+            });
         }
         let map = Arc::new(Mapping::new(&self.file, offset, capacity)?);
         *known = Some((offset, Arc::clone(&map)));

@@ -117,7 +117,7 @@ pub fn parse_table(bytes: &[u8], segments: usize, end: usize) -> Result<Vec<Segm
             let start = usize::try_from(u64::from_ne_bytes(word(row, 0)?)).unwrap_or(usize::MAX);
             let len = usize::try_from(u64::from_ne_bytes(word(row, 8)?)).unwrap_or(usize::MAX);
             match start.checked_add(len) {
-                Some(after) if after <= end && start % ALIGN == 0 => Ok(Segment { start, len }),
+                Some(after) if after <= end && start.is_multiple_of(ALIGN) => Ok(Segment { start, len }),
                 _ => Err(broken(format!("a part of a batch lies outside its slot: {len} bytes at {start} of {end}"))),
             }
         })

@@ -256,8 +256,11 @@ impl Producer {
             release_pages(&self.file, self.slots[slot].offset, map.len());
         }
         // room to spare: batches differ a little
-        let capacity =
-            want.checked_add(want / 8).and_then(|n| n.checked_next_multiple_of(STEP)).ok_or_else(out_of_memory)?.max(STEP);
+        let capacity = want
+            .checked_add(want / 8)
+            .and_then(|n| n.checked_next_multiple_of(STEP))
+            .ok_or_else(out_of_memory)?
+            .max(STEP);
         grow(&self.file, self.end, capacity)?;
         let map = Mapping::new(&self.file, self.end, capacity)?;
         self.slots[slot] = Slot { offset: self.end, map: Some(Arc::new(map)) };

@@ -136,7 +136,7 @@ impl Control {
     }
 
     fn word(&self, at: usize) -> &AtomicU32 {
-        debug_assert!(at % 4 == 0 && at + 4 <= PAGE);
+        debug_assert!(at.is_multiple_of(4) && at + 4 <= PAGE);
         // SAFETY: `at` is a constant or follows from a slot's number below `slots`, so it lies within the page; it is
         // aligned to 4, and both processes use it as an atomic only.
         unsafe { &*self.map.start().add(at).cast() }
