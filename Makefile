@@ -1,6 +1,6 @@
 # Everything starts here. Each target makes what it needs, says what it does, and says how long each part took.
 #
-#   make demo              train the example and draw its learning curves
+#   make demo              train the example, draw its learning curves, write its report
 #   make test              every check there is
 #   make test VENV=path    the same, in an environment that exists already
 #
@@ -11,13 +11,13 @@ export PYTHON
 DEV = sh scripts/with_python.sh "$(VENV)" scripts/dev.py --venv "$(VENV)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format bench docs wheel clean env build
+.PHONY: help demo test test-fast test-sanitize lint format bench docs wheel clean env build
 
 help: ## this list
 	@echo "fulmen: make <target> [VENV=path of an existing environment]"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
-demo: ## train on handwritten digits, test, predict, draw the learning curves into demo_out/ (about a minute)
+demo: ## train on handwritten digits, test, predict; learning curves and demo_out/report.html (about a minute)
 	@$(DEV) demo
 
 test: ## every check: Rust and Python format, lints, types, unit, parity, contract, slow and distributed tests
@@ -26,13 +26,16 @@ test: ## every check: Rust and Python format, lints, types, unit, parity, contra
 test-fast: ## Python tests without the slow and the distributed ones
 	@$(DEV) test-fast
 
+test-sanitize: ## the core's unsafe code (gathering, buffers, threads) under Miri; needs rustup's nightly toolchain
+	@$(DEV) test-sanitize
+
 lint: ## cargo fmt and clippy, ruff, mypy
 	@$(DEV) lint
 
 format: ## rewrite Rust and Python sources in the project's format
 	@$(DEV) format
 
-bench: ## cost of a training step and of the import, beside the hand-written loop and beside Lightning
+bench: ## cost of a step, of a batch and of the import, beside the hand-written loop, the stock loader and Lightning
 	@$(DEV) bench
 
 docs: ## API pages of the Rust crates; runs every example of README and docs/

@@ -1,4 +1,4 @@
-"""Handwritten digits, from data to learning curves: train, keep the best checkpoint, test it, predict, draw.
+"""Handwritten digits, from data to a report: train, keep the best checkpoint, test it, predict, draw.
 
     python examples/digits.py [--out demo_out] [--max-epochs 20] [--seed 7]
 
@@ -9,7 +9,6 @@ Needs the packages of the extra "demo": pip install 'fulmen[demo]'.
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 import fulmen as L
 from fulmen.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint, TQDMProgressBar
 from fulmen.loggers import CSVLogger, TensorBoardLogger
+from fulmen.report import find_runs, write_picture, write_report
 
 
 class Digits(L.LightningDataModule):
@@ -116,42 +116,6 @@ class ConvNet(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "epoch"}}
 
 
-def read_curves(metrics_csv: Path) -> dict[str, list[tuple[int, float]]]:
-    """(epoch, value) pairs of every column of a CSV logger's file."""
-    curves: dict[str, list[tuple[int, float]]] = {}
-    with metrics_csv.open() as file:
-        for row in csv.DictReader(file):
-            for name, value in row.items():
-                if name not in ("epoch", "step") and value and row.get("epoch"):
-                    curves.setdefault(name, []).append((int(row["epoch"]), float(value)))
-    return curves
-
-
-def draw(curves: dict[str, list[tuple[int, float]]], test_accuracy: float, path: Path) -> None:
-    """Loss and accuracy by epoch, side by side, as a PNG file."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for axes, kind, title in ((left, "loss", "cross entropy"), (right, "acc", "accuracy")):
-        for stage, colour in (("train", "tab:blue"), ("val", "tab:orange")):
-            points = curves.get(f"{stage}_{kind}", [])
-            axes.plot([x + 1 for x, _ in points], [y for _, y in points], "o-", ms=3, color=colour, label=stage)
-        axes.set(xlabel="epoch", title=title)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.3)
-    left.set_yscale("log")
-    right.axhline(test_accuracy, color="tab:green", ls="--", label=f"test, best checkpoint: {test_accuracy:.3f}")
-    left.legend()
-    right.legend(loc="lower right")
-    figure.suptitle("handwritten digits")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
 def main() -> None:
     """Train, test the best checkpoint, predict, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -164,7 +128,7 @@ def main() -> None:
     L.seed_everything(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     table = CSVLogger(arguments.out, name="csv")
-    best = ModelCheckpoint(arguments.out / "checkpoints", "digits-{epoch}-{val_loss:.3f}", monitor="val_loss")
+    best = ModelCheckpoint(filename="digits-{epoch}-{val_loss:.3f}", monitor="val_loss")
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=arguments.max_epochs,
@@ -186,12 +150,16 @@ def main() -> None:
     [seen] = trainer.predict(model, datamodule=data, ckpt_path=best.best_model_path)
     shown = [int(label) for _, label in Subset(data.test, range(10))]
 
-    picture = arguments.out / "learning_curves.png"
-    draw(read_curves(Path(table.log_dir) / "metrics.csv"), result["test_acc"], picture)
+    # the commands do the same: fulmen report demo_out/csv/version_0, fulmen plot demo_out/csv/version_0
+    picture, page = arguments.out / "learning_curves.png", arguments.out / "report.html"
+    runs = find_runs([table.log_dir])
+    write_picture(runs, picture, x="epoch")
+    write_report(runs, page)
     print(f"\ntrained {epochs} epochs, {steps} steps; best checkpoint {best.best_model_path}")
     print(f"first ten test pictures: seen {seen.tolist()}, are {shown}")
     print(f"test accuracy: {result['test_acc']:.4f}")
     print(f"learning curves: {picture.resolve()}")
+    print(f"report: {page.resolve()}")
     print(f"TensorBoard: tensorboard --logdir {arguments.out / 'tensorboard'}")
     print(f"seconds: {time.perf_counter() - start:.1f}")
 

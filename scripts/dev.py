@@ -268,17 +268,35 @@ class Project:
         self.build()
         self.pytest("python tests", "unit, parity, contract", "-n", "2", "-m", "not slow and not distributed")
 
+    def target_test_sanitize(self) -> None:
+        """The core's unsafe code in Miri, which knows every access that must not be."""
+        if not self.which("rustup"):
+            raise Stop("Miri comes with rustup", "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh")
+        have = subprocess.run(
+            ["rustup", "+nightly", "component", "list", "--installed"],
+            env=self.variables, capture_output=True, text=True,
+        )  # fmt: skip
+        if have.returncode or "miri" not in have.stdout or "rust-src" not in have.stdout:
+            raise Stop(
+                "the nightly toolchain with Miri is missing", "rustup toolchain install nightly -c miri,rust-src"
+            )
+        # threads that wait for work when a test ends are no leak; proptest wants to know the working directory
+        flags = "-Zmiri-disable-isolation -Zmiri-ignore-leaks"
+        command = ("cargo", "+nightly", "miri", "test", "-p", "fulmen-core", "--test", "prefetch")
+        self.try_part("sanitizer", "the core's prefetch tests under Miri", command, MIRIFLAGS=flags)
+
     def target_demo(self) -> None:
-        """Train the example, and say where the picture is."""
+        """Train the example, and say where picture and report are."""
         self.build()
-        with self.report.part("demo", "examples/digits.py: train, test, predict, draw"):
+        with self.report.part("demo", "examples/digits.py: train, test, predict, report"):
             self.run(self.python, ROOT / "examples" / "digits.py", "--out", ROOT / "demo_out")
 
     def target_bench(self) -> None:
         """Benchmarks, interleaved with the hand-written loop and with Lightning."""
         self.build()
-        with self.report.part("bench", "cost of a step, cost of the import"):
+        with self.report.part("bench", "cost of a step, of a batch, of the import"):
             self.run(self.python, ROOT / "benches" / "bench_step.py")
+            self.run(self.python, ROOT / "benches" / "bench_prefetch.py")
             self.run(self.python, ROOT / "benches" / "bench_import.py")
 
     def target_docs(self) -> None:

@@ -66,7 +66,7 @@ STRICTER = {
     "gradient_clip_val": [-1],
     "detect_anomaly": ["x"],
     "enable_autolog_hparams": ["x"],
-    "profiler": ["simple", 3],
+    "profiler": [3],
     "model_registry": ["x"],
 }
 TOGETHER = [

@@ -1,4 +1,12 @@
-"""Callbacks."""
+"""Callbacks.
+
+Those that most runs do without are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from fulmen.callbacks.batch_size_finder import BatchSizeFinder
 from fulmen.callbacks.callback import Callback
@@ -17,7 +25,24 @@ from fulmen.callbacks.progress import ProgressBar, RichProgressBar, TQDMProgress
 from fulmen.callbacks.rich_model_summary import RichModelSummary
 from fulmen.callbacks.timer import Timer
 
+if TYPE_CHECKING:
+    from fulmen.callbacks.base_finetuning import BaseFinetuning
+    from fulmen.callbacks.finetuning import BackboneFinetuning
+    from fulmen.callbacks.pruning import ModelPruning
+    from fulmen.callbacks.spike import SpikeDetection
+    from fulmen.callbacks.stochastic_weight_avg import StochasticWeightAveraging
+    from fulmen.callbacks.throughput_monitor import ThroughputMonitor
+    from fulmen.callbacks.weight_averaging import EMAWeightAveraging, WeightAveraging
+
 __all__ = [
+    "BackboneFinetuning",
+    "BaseFinetuning",
+    "ModelPruning",
+    "SpikeDetection",
+    "StochasticWeightAveraging",
+    "ThroughputMonitor",
+    "EMAWeightAveraging",
+    "WeightAveraging",
     "BatchSizeFinder",
     "DeviceStatsMonitor",
     "LearningRateFinder",
@@ -37,3 +62,25 @@ __all__ = [
     "TQDMProgressBar",
     "Timer",
 ]
+
+_HOME = {
+    "BackboneFinetuning": "fulmen.callbacks.finetuning",
+    "BaseFinetuning": "fulmen.callbacks.base_finetuning",
+    "EMAWeightAveraging": "fulmen.callbacks.weight_averaging",
+    "WeightAveraging": "fulmen.callbacks.weight_averaging",
+    "ModelPruning": "fulmen.callbacks.pruning",
+    "SpikeDetection": "fulmen.callbacks.spike",
+    "StochasticWeightAveraging": "fulmen.callbacks.stochastic_weight_avg",
+    "ThroughputMonitor": "fulmen.callbacks.throughput_monitor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = globals()[name] = getattr(import_module(_HOME[name]), name)
+        return value
+    raise AttributeError(f"module 'fulmen.callbacks' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

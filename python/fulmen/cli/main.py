@@ -2,6 +2,8 @@
 
 fulmen run SCRIPT [ARGUMENT ...]        run a script that was written for Lightning
 fulmen run -m MODULE [ARGUMENT ...]     the same for a module
+fulmen report RUN_DIR [...]             an HTML page about a run, or about several compared
+fulmen plot RUN_DIR [...]               the learning curves as a picture
 fulmen --version
 """
 
@@ -13,10 +15,15 @@ from typing import Final
 
 USAGE: Final = """usage: fulmen run SCRIPT [ARGUMENT ...]
        fulmen run -m MODULE [ARGUMENT ...]
+       fulmen report RUN_DIR [RUN_DIR ...] [-o FILE] [--open]
+       fulmen plot RUN_DIR [RUN_DIR ...] [-o FILE] [-m METRIC] [-x step|epoch]
        fulmen --version
 
 run        run a script or module with `lightning` and `pytorch_lightning` meaning fulmen, in this process and in all
            Python processes that it starts; everything after SCRIPT or MODULE is its own
+report     write one HTML file about a run, or several compared: curves, learning rates, time, checkpoints,
+           hyperparameters, environment; from the folder that a CSVLogger wrote
+plot       draw the learning curves as a picture, with matplotlib
 
 -h, --help     show this text
 --version      show the version of fulmen, and of the Lightning API that it offers
@@ -41,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _version()
     if command == "run":
         return _run(rest)
+    if command in ("report", "plot"):
+        from fulmen.cli import report
+
+        return report.report(rest) if command == "report" else report.plot(rest)
     return _wrong(_no_command(command))
 
 
@@ -74,7 +85,11 @@ def _no_command(command: str) -> str:
 
     if command.endswith(".py"):
         return f"fulmen: unknown command {command!r}. Did you mean `fulmen run {command}`?"
-    return str(NotYet(f"fulmen {command}", "The commands are: `fulmen run`, `fulmen --version`"))
+    return str(
+        NotYet(
+            f"fulmen {command}", "The commands are: `fulmen run`, `fulmen report`, `fulmen plot`, `fulmen --version`"
+        )
+    )
 
 
 def _wrong(message: str) -> int:

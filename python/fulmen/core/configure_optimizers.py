@@ -32,7 +32,8 @@ def configure(module: LightningModule) -> tuple[list[Optimizer], list[LRSchedule
     """
     trainer = module.trainer
     before, trainer._hook = trainer._hook, "configure_optimizers"
-    returned = module.configure_optimizers()
+    with trainer.profiler.profile(f"[LightningModule]{type(module).__name__}.configure_optimizers"):
+        returned = module.configure_optimizers()
     trainer._hook = before
     if returned is None:
         rank_zero_warn(

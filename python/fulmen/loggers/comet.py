@@ -30,7 +30,7 @@ class CometLogger(Logger):
         project: the project.
         experiment_key: key of an experiment to go on with.
         mode: ``"get"``: there has to be such an experiment; ``"create"``: make a new one; ``"get_or_create"``.
-        online: False: log to files only, and nothing that needs the service.
+        online: False: log into an archive in ``offline_directory``, which ``comet upload`` sends later; no key is needed.
         prefix: put before every metric's name, by the client.
         kwargs: arguments of ``comet_ml.ExperimentConfig``, such as ``name``, ``tags``, ``offline_directory``; also the
             names of earlier versions: ``experiment_name``, ``project_name``, ``save_dir``, ``offline``.
@@ -76,8 +76,7 @@ class CometLogger(Logger):
         os.environ["COMET_DISABLE_AUTO_LOGGING"] = "1"
         import comet_ml
 
-        disabled = {"disabled": True} if arguments["online"] is False else {}
-        self._comet_config = comet_ml.ExperimentConfig(**kwargs, **disabled)
+        self._comet_config = comet_ml.ExperimentConfig(**kwargs)
         if rank_zero_only.rank == 0:
             self._experiment = self._start()
 
@@ -152,7 +151,10 @@ class CometLogger(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Send what is buffered. The experiment goes on, for more to be logged."""
+        """Send what is buffered. The experiment goes on, for more to be logged; ``experiment.end()`` ends it.
+
+        An experiment that is not online writes its archive when it ends, at the latest when the process does.
+        """
         if self._experiment is not None:
             self._experiment.flush()
 

@@ -6,11 +6,12 @@ import csv
 import os
 from argparse import Namespace
 from collections.abc import Iterable
+from datetime import datetime, timezone
 from typing import Any
 
 from torch import Tensor
 
-from fulmen.loggers import folders
+from fulmen.loggers import environment, folders
 from fulmen.loggers.logger import Logger, rank_zero_experiment
 from fulmen.loggers.utilities import _add_prefix, _convert_params
 from fulmen.utilities.files import is_remote
@@ -134,6 +135,8 @@ class ExperimentWriter:
 class CSVLogger(Logger):
     """Write ``metrics.csv`` and ``hparams.yaml`` into ``save_dir/name/version``, on a local or an fsspec file system.
 
+    With the first row comes ``environment.json``: versions, device and the time of the start, for ``fulmen report``.
+
     Args:
         save_dir: folder of all experiments.
         name: name of the experiment, a folder in ``save_dir``; None or empty: versions lie in ``save_dir`` itself.
@@ -160,6 +163,8 @@ class CSVLogger(Logger):
         self._prefix = prefix
         self._flush_logs_every_n_steps = flush_logs_every_n_steps
         self._experiment: ExperimentWriter | None = None
+        self._started: datetime | None = None
+        self._environment_written = False
 
     @property
     def name(self) -> str:
@@ -196,6 +201,7 @@ class CSVLogger(Logger):
         if self._experiment is None:
             folders.make_folder(self.root_dir)
             self._experiment = ExperimentWriter(log_dir=self.log_dir)
+            self._started = datetime.now(timezone.utc).astimezone()
         return self._experiment
 
     @rank_zero_only
@@ -221,7 +227,12 @@ class CSVLogger(Logger):
     @rank_zero_only
     def save(self) -> None:
         """Write the waiting rows."""
-        self.experiment.save()
+        experiment = self.experiment
+        if not self._environment_written and experiment.metrics and self._started is not None:
+            # not earlier: with the first row it is known which device is in use
+            environment.write(self.log_dir, self._started)
+            self._environment_written = True
+        experiment.save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

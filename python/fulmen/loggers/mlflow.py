@@ -83,6 +83,9 @@ class MLFlowLogger(Logger):
         self._log_batch_kwargs = {} if synchronous is None else {"synchronous": synchronous}
         self._initialized = False
         self._uploads = Uploads(log_model, self._send)
+        if self._tracking_uri.startswith(_FILES):
+            # mlflow 3 opens its files only for those who say that they want to go on with them, as `save_dir` does
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
 
         from mlflow.tracking import MlflowClient
 

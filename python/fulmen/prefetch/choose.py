@@ -9,7 +9,9 @@ from typing import Any
 from torch.utils.data import DataLoader, MapDataPipe
 from torch.utils.data.dataloader import _DatasetKind
 
+from fulmen.prefetch import look_ahead
 from fulmen.prefetch.gather import GatherSource, reason_against
+from fulmen.prefetch.look_ahead import LookAheadSource
 from fulmen.prefetch.plain import PlainSource
 from fulmen.prefetch.seeding import Seeding
 from fulmen.prefetch.source import Source
@@ -62,7 +64,10 @@ def _choose(loader: Any, mode: Mode, seeding: Seeding) -> Source:
     reason = reason_against(loader)
     if reason is None:
         return GatherSource(loader, None if mode == "auto" else int(mode))
-    return PlainSource(loader, reason)
+    against = look_ahead.reason_against(loader)
+    if against is None:
+        return LookAheadSource(loader, reason, look_ahead.DEPTH if mode == "auto" else int(mode))
+    return PlainSource(loader, f"{reason}, and {against}")
 
 
 def _with_workers(loader: DataLoader[Any], mode: Mode, seeding: Seeding) -> Source:

@@ -14,22 +14,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
-from torch.utils.data._utils.pin_memory import pin_memory
-from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
-from fulmen.prefetch.samplers import batches_ahead, index_batches
+from fulmen.prefetch.samplers import batches_ahead
 from fulmen.prefetch.source import Source, State
 from fulmen.prefetch.state import Place
+from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 AHEAD_FROM = 64 * 1024
 """Bytes of a batch from which on handing it to threads costs less than it gains."""
@@ -59,10 +57,10 @@ def reason_against(loader: DataLoader[Any]) -> str | None:
 
     The description is tried on one sample: the core must give what the loader's own code gives.
     """
-    if loader.collate_fn is not collate.default_collate or not _default_collate_is_stock():
-        return "its collate function is not torch's default"
     if loader.batch_sampler is None:
         return "automatic batching is off"
+    if loader.collate_fn is not collate.default_collate or not _default_collate_is_stock():
+        return "its collate function is not torch's default"
     try:
         description = describe(loader.dataset)
     except NotInMemory as reason:
@@ -80,7 +78,7 @@ def _default_collate_is_stock() -> bool:
 
 def _proven(loader: DataLoader[Any], description: Description) -> bool:
     try:
-        stock = collate.default_collate([loader.dataset[0]] * 2)
+        stock = loader.collate_fn([loader.dataset[0]] * 2)
     except Exception:
         return False
     own = _structured(description.structure)(
@@ -156,25 +154,15 @@ class GatherSource(Source):
 
     def epoch(self) -> Iterator[Any]:
         """Start a pass. The dataset is looked at anew: where its rows lie, and which of them a subset has."""
-        place = self._place
-        left_out = place.begin()
-        inner: Any = iter(self.loader)
-        own = type(inner) is _SingleProcessDataLoaderIter
-        sampler = index_batches(self.loader, inner) if own else inner
-        started = place.arriving and left_out > 0
-        if place.arriving:
-            place.begin_sampler()
-            deque(islice(sampler, left_out), maxlen=0)
-            place.arrive()
-        description = self._look_again() if own else None
+        begun = begin_pass(self.loader, self._place)
+        description = self._look_again() if begun.by_index else None
         if description is None:
-            batches = self._stock(inner, sampler, own, started)
+            self._running = stock_batches(begun, self._place)
         elif self._threaded:
-            batches = self._ahead(inner, sampler, description, started)
+            self._running = self._ahead(begun, description)
         else:
-            batches = self._at_once(inner, sampler, description, started)
-        self._running = batches
-        return batches
+            self._running = self._at_once(begun, description)
+        return self._running  # type: ignore[no-any-return]
 
     def _look_again(self) -> Description | None:
         """The dataset as it is now; None if it is no longer what it was."""
@@ -187,26 +175,15 @@ class GatherSource(Source):
         self._gatherer = self._gatherer.replanned(description.plan)
         return description
 
-    def _stock(self, inner: Any, sampler: Iterator[Any], own: bool, started: bool) -> Iterator[Any]:
-        """The stock loader's batches, for a dataset that is no longer what it was."""
-        place = self._place
-        if own:
-            inner._sampler_iter = sampler
-        if not started:
-            place.begin_sampler()
-        for batch in inner:
-            place.taken += 1
-            yield batch
-
-    def _at_once(self, inner: Any, sampler: Iterator[Any], description: Description, started: bool) -> Iterator[Any]:
+    def _at_once(self, begun: StockPass, description: Description) -> Iterator[Any]:
         """Each batch when it is asked for: no index is drawn early, whatever the sampler."""
-        place, now = self._place, self._gatherer.now
+        inner, place, now = begun.inner, self._place, self._gatherer.now
         structured = None if _is_flat(description.structure) else _structured(description.structure)
         hand: list[Any] = []
-        pinned, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
-        if not started:
+        pins, like, rows = inner._pin_memory, _templates(description, self._size or 1), self._size
+        if not begun.started:
             place.begin_sampler()
-        for indices in sampler:
+        for indices in begun.sampler:
             if len(indices) != rows:
                 rows = len(indices)
                 like = _templates(description, rows)
@@ -215,36 +192,35 @@ class GatherSource(Source):
                 batch = self._by_stock(inner, indices, description)
             elif structured is not None:
                 batch = structured(batch)
-            if pinned:
-                batch = pin_memory(batch, inner._pin_memory_device)
+            if pins:
+                batch = pinned(batch, inner._pin_memory_device)
             place.taken += 1
             hand.append(batch)
             batch = None
             # handed over without a name here: the consumer alone shall hold its batch
             yield hand.pop()
 
-    def _ahead(self, inner: Any, sampler: Iterator[Any], description: Description, started: bool) -> Iterator[Any]:
+    def _ahead(self, begun: StockPass, description: Description) -> Iterator[Any]:
         """Batches that threads gather, the next ones while the consumer has this one."""
         place, start, depth = self._place, self._gatherer.start, self._depth
         structured, drawn = _structured(description.structure), place.taken
-        watched = description.watched
-        limit = batches_ahead(self.loader)
-        begun: deque[tuple[Any, Batch | None, list[int]]] = deque()
+        watched, limit = description.watched, batches_ahead(self.loader)
+        coming: deque[tuple[Any, Batch | None, list[int]]] = deque()
         ended = False
-        if not started:
+        if not begun.started:
             place.begin_sampler()
         while True:
-            while not ended and len(begun) <= depth and (not begun or drawn < limit):
-                indices = next(sampler, None)
+            while not ended and len(coming) <= depth and (not coming or drawn < limit):
+                indices = next(begun.sampler, None)
                 if indices is None:
                     ended = True
                     break
                 drawn += 1
-                begun.append((indices, start(indices), [tensor._version for tensor in watched]))
-            if not begun:
+                coming.append((indices, start(indices), [tensor._version for tensor in watched]))
+            if not coming:
                 return
             # handed over without a name here: the consumer alone shall hold its batch
-            yield self._arrived(inner, description, structured, *begun.popleft())
+            yield self._arrived(begun.inner, description, structured, *coming.popleft())
 
     def _arrived(
         self,
@@ -266,7 +242,7 @@ class GatherSource(Source):
                 fields = again.take()
             batch = structured(fields)
         if inner._pin_memory:
-            batch = pin_memory(batch, inner._pin_memory_device)
+            batch = pinned(batch, inner._pin_memory_device)
         self._place.taken += 1
         return batch
 

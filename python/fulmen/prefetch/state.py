@@ -28,8 +28,9 @@ def global_generators() -> dict[str, Any]:
     states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": _python_state(random.getstate())}
     if "numpy" in sys.modules:
         states["numpy"] = _to_plain(sys.modules["numpy"].random.get_state(legacy=False))
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+    cuda: Any = torch.cuda
+    if cuda.is_available() and cuda.is_initialized():
+        states["cuda"] = cuda.get_rng_state_all()
     return states
 
 
@@ -55,7 +56,7 @@ def own_generators(loader: Any) -> list[Any]:
     """The random generators that loader, samplers, datasets and collate function hold, each once, in a fixed order."""
     found: list[Any] = []
     seen: set[int] = set()
-    for owner in _owners(loader):
+    for owner in owners(loader):
         for value in list(getattr(owner, "__dict__", {}).values()):
             if _is_generator(value) and id(value) not in seen and value is not torch.default_generator:
                 seen.add(id(value))
@@ -84,7 +85,7 @@ def set_generator_states(generators: list[Any], states: list[Any]) -> None:
         _set_generator_state(generator, state)
 
 
-def _owners(loader: Any) -> Iterator[Any]:
+def owners(loader: Any) -> Iterator[Any]:
     """Loader, samplers within samplers, datasets within datasets."""
     queue, seen = [loader], set()
     while queue:
@@ -130,6 +131,17 @@ def _set_generator_state(generator: Any, state: Any) -> None:
         generator.bit_generator.state = _from_plain(state)
     else:
         generator.set_state(_from_plain(state))
+
+
+def same_states(a: Any, b: Any) -> bool:
+    """Whether two states are equal to the last bit."""
+    if isinstance(a, Tensor):
+        return isinstance(b, Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same_states(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(map(same_states, a, b))
+    return bool(a == b)
 
 
 # ---- plain data ------------------------------------------------------------------------------------------------------

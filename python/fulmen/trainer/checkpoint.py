@@ -11,7 +11,8 @@ from fulmen import errors
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
-from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call, profiled
+from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
+from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 

@@ -17,7 +17,12 @@ from fulmen.trainer.config_modes import announce_edge_values, apply_barebones, a
 from fulmen.utilities.rank_zero import rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
 
-PROFILERS = ("simple", "advanced", "pytorch", "xla")
+PROFILERS = {
+    "simple": "SimpleProfiler",
+    "advanced": "AdvancedProfiler",
+    "pytorch": "PyTorchProfiler",
+    "xla": "XLAProfiler",
+}
 DEFAULT_MAX_EPOCHS = 1000
 
 
@@ -94,7 +99,7 @@ class Config:
 
         Raises:
             MisconfigurationException, ValueError, TypeError: an argument is wrong, or contradicts another.
-            NotYet: a model registry, or a profiler that is not built.
+            NotYet: a profiler that is not there yet, or a model registry.
         """
         given = {"timeline": True, **given}
         announce_edge_values(given)
@@ -254,26 +259,19 @@ def _check_rest(given: dict[str, Any]) -> None:
     given["worker_seeding"] = values.worker_seeding(given.get("worker_seeding", "batch"))
 
 
-def _profiler(given: Any) -> Any:
-    """The profiler that was asked for, None for none."""
-    from fulmen.profilers.profiler import Profiler
-
-    if given is None or isinstance(given, Profiler):
-        return given
-    if not isinstance(given, str):
-        raise errors.type_error(
-            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", given, "Subclass `Profiler`"
-        )
-    if given.lower() not in PROFILERS:
-        raise errors.misconfiguration(
-            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", given, "Pass one of these names"
-        )
+def _profiler(profiler: Any) -> Any:
+    """The profiler that is meant, None for none."""
     from fulmen import profilers
 
-    kinds: dict[str, type[Profiler]] = {
-        "simple": profilers.SimpleProfiler,
-        "advanced": profilers.AdvancedProfiler,
-        "pytorch": profilers.PyTorchProfiler,
-        "xla": profilers.XLAProfiler,
-    }
-    return kinds[given.lower()]()
+    if profiler is None or isinstance(profiler, profilers.Profiler):
+        return profiler
+    if not isinstance(profiler, str):
+        raise errors.type_error(
+            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Subclass `Profiler`"
+        )
+    kind = PROFILERS.get(profiler.lower())
+    if kind is None:
+        raise errors.misconfiguration(
+            "Trainer(profiler)", f"a Profiler, or one of {list(PROFILERS)}", profiler, "Pass one of these names"
+        )
+    return getattr(profilers, kind)()

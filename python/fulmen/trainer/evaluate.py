@@ -33,11 +33,10 @@ from fulmen.trainer.hook_table import (
     calls,
     fire,
     module_overrides,
-    module_owner,
     overrides,
-    profiled,
 )
 from fulmen.trainer.iterator_steps import run_steps
+from fulmen.trainer.profiling import module_owner, profiled
 from fulmen.trainer.states import RunningStage, TrainerFn
 from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
@@ -166,7 +165,7 @@ def make_eval_step(trainer: Trainer, kind: str) -> tuple[Callable[..., Any], int
     precision = strategy.precision_plugin
     trivial = isinstance(strategy, SingleDeviceStrategy) and not overrides(strategy, name, Strategy)
     if not trivial:
-        return profiled(trainer, f"[Strategy]{type(strategy).__name__}", name, getattr(strategy, name)), takes
+        return getattr(strategy, name), takes
     context = getattr(precision, f"{'val' if kind == 'validation' else kind}_step_context")
     if type(precision) is Precision:
         return method, takes

@@ -36,6 +36,7 @@ from fulmen.trainer.hook_table import (
     module_overrides,
     strategy_call,
 )
+from fulmen.trainer.profiling import MeasuredFeed, profiles, timed
 from fulmen.trainer.schedulers import has_scheduler, step_schedulers
 from fulmen.trainer.states import RunningStage
 from fulmen.trainer.step import make_step, takes_iterator
@@ -117,7 +118,7 @@ def train(trainer: Trainer) -> None:
             validate(trainer)
             owed = False
         if place != "epoch_end" and not (schedule.should_stop and schedule.epoch_done()):
-            train_epoch(trainer, feed)
+            timed(trainer, "run_training_epoch", train_epoch)(trainer, feed)
         end_epoch(trainer)
         place, first = "fresh", False
     _say_why(trainer)
@@ -127,7 +128,7 @@ def train(trainer: Trainer) -> None:
 def train_epoch(trainer: Trainer, feed: Any) -> None:
     """One epoch's batches. This is the hot loop: whatever nobody asked for is found out before it, not in it."""
     schedule, ledger = trainer._schedule, trainer._ledger
-    step = make_step(trainer)
+    step = timed(trainer, "run_training_batch", make_step(trainer))
     transfer = make_transfer(trainer, "training_step")
     callback_start = callback_calls(trainer, "on_train_batch_start")
     module_start = module_call(trainer, "on_train_batch_start")
@@ -142,6 +143,8 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     set_batch = ledger.set_training_batch
     mark = trainer.timeline.mark
     alarms = Alarms(trainer)
+    if profiles(trainer):
+        feed = MeasuredFeed(trainer, feed, "[_TrainingEpochLoop].train_dataloader_next")
     if takes_iterator(trainer.lightning_module):
         feed = feed.as_iterator_argument()
 

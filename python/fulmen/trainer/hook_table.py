@@ -8,7 +8,7 @@ that it has nothing to do there in this run (``Callback._idle``).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fulmen.callbacks.callback import Callback
@@ -16,8 +16,8 @@ from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.early_stopping import EarlyStopping
 from fulmen.core.hooks import ModelHooks
 from fulmen.core.module import LightningModule
-from fulmen.profilers.base import PassThroughProfiler
 from fulmen.strategies.strategy import Strategy
+from fulmen.trainer.profiling import module_owner, profiled
 from fulmen.trainer.timeline import HOOKS
 
 if TYPE_CHECKING:
@@ -50,33 +50,6 @@ def overrides(instance: object, name: str, base: type) -> bool:
 def module_overrides(module: LightningModule, name: str) -> bool:
     """Does the user's module override this hook?"""
     return overrides(module, name, LightningModule if hasattr(LightningModule, name) else ModelHooks)
-
-
-def profiled(trainer: Trainer, owner: str, name: str, call: Call) -> Call:
-    """``call``, measured by the trainer's profiler if it has one, else the very same object.
-
-    Args:
-        trainer: whose profiler.
-        owner: the action's first part: ``"[LightningModule]Net"``.
-        name: its last part, the hook's name.
-        call: what to measure.
-    """
-    profiler = trainer.profiler
-    if type(profiler) is PassThroughProfiler:
-        return call
-    action = f"{owner}.{name}"
-
-    @wraps(call)
-    def measured(*args: Any, **kwargs: Any) -> Any:
-        with profiler.profile(action):
-            return call(*args, **kwargs)
-
-    return measured
-
-
-def module_owner(module: object) -> str:
-    """What a module's actions are filed under."""
-    return f"[LightningModule]{type(module).__name__}"
 
 
 def _callback_call(trainer: Trainer, callback: Callback, name: str) -> Call:

@@ -239,6 +239,8 @@ class FitLoop:
         self.epoch_loop = TrainingEpochLoop(trainer)
         self.epoch_progress = Progress(trainer._schedule, "epoch")
         self.restarting = False
+        # for callbacks, from an epoch's start to its end: batches run through `training_step`, and nothing is trained
+        self.forward_only = False
         self._loaders: Any = None
         self._loaded_epoch = 0
         self._feed: Any = None

@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
-from fulmen.profilers.base import PassThroughProfiler
-from fulmen.trainer import callback_setup, fit, legacy, predict
+from fulmen.trainer import callback_setup, fit, legacy, predict, profiling
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
-from fulmen.trainer.hook_table import call_hooks, callback_calls, fire, profiled
+from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
 from fulmen.trainer.logging_hparams import log_hyperparams
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
 from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
+from fulmen.trainer.timeline_file import write_timeline
 from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
@@ -94,11 +94,12 @@ def execute(
 
 
 def say_where_the_time_went(trainer: Trainer) -> None:
-    """One line at the end of a fit, and a warning where it waited for its data."""
+    """One line at the end of a fit, a file beside its metrics, and a warning where it waited for its data."""
     timeline = trainer.timeline
     if not timeline.detailed or not timeline.steps or trainer.barebones:
         return
     rank_zero_info(f"Time: {timeline.summary()}")
+    write_timeline(trainer)
     advice = timeline.advice()
     if advice is not None:
         rank_zero_warn(advice, category=PossibleUserWarning)
@@ -119,9 +120,8 @@ def prepare(
     trainer._ledger.begin_run()
     check_run(trainer)
     strategy.setup_environment()
-    if type(trainer.profiler) is not PassThroughProfiler:
-        trainer.profiler.setup(stage=fn.value, local_rank=trainer.local_rank, log_dir=trainer.log_dir)
     trainer._signals.install()
+    profiling.begin(trainer)
     prepare_data(trainer)
     trainer._torn_down = False
     _share_trainer(trainer)
@@ -164,7 +164,7 @@ def _within(trainer: Trainer, name: str, call: Callable[..., Any], **kwargs: Any
     owner = getattr(call, "__self__", None)
     if owner is not None:
         kind = "LightningDataModule" if owner is trainer.datamodule else "LightningModule"
-        call = profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
+        call = profiling.profiled(trainer, f"[{kind}]{type(owner).__name__}", name, call)
     call(**kwargs)
     trainer._hook = before
 
@@ -208,7 +208,7 @@ def finish(trainer: Trainer) -> None:
     call_teardown(trainer)
     for logger in trainer.loggers:
         logger.finalize("success")
-    trainer.profiler.describe()
+    profiling.end(trainer, report=True)
     trainer.state.status = TrainerStatus.FINISHED
     trainer.state.stage = None
 
@@ -266,6 +266,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
         except Exception as late:
             rank_zero_warn(f"A teardown hook failed after {type(exception).__name__}: {late!r}")
     finally:
+        profiling.end(trainer, report=False)
         trainer._torn_down = True
         trainer._hook = None
         trainer._ledger.clear_batch()

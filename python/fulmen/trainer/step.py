@@ -1,11 +1,12 @@
-"""One training step, in the two forms that it has.
+"""One training step, in the forms that it has.
 
 *Direct*: forward, backward, clip and step are called one after the other. That is what a hand-written loop does, and what
 runs unless somebody overrides a piece of it.
 *Closure*: forward and backward are packed into a function that the optimizer calls, since an optimizer (LBFGS), an
 overridden ``optimizer_step``, a gradient scaler or a strategy of the user's wants it so.
+*Forward only*: an epoch for which a callback asked that the batches go through the module and no weight changes.
 
-Both call the same hooks in the same order. :func:`make_step` decides once an epoch, and gives back
+The first two call the same hooks in the same order. :func:`make_step` decides once an epoch, and gives back
 ``step(batch, batch_idx, flags) -> outputs``.
 """
 
@@ -26,7 +27,8 @@ from fulmen.precision.mixed import MixedPrecision
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
-from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, module_owner, overrides, profiled
+from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+from fulmen.trainer.profiling import module_owner, profiled
 from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ def make_step(trainer: Trainer) -> Step:
         return legacy_step.make_step(trainer)
     if len(trainer.optimizers) > 1:
         raise several_optimizers_error(len(trainer.optimizers))
+    if trainer.fit_loop.forward_only:
+        return _forward_only(trainer)
     if direct_form_possible(trainer):
         return _direct(trainer)
     return _closure(trainer)
@@ -201,7 +205,7 @@ def _closure(trainer: Trainer) -> Step:
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
     optimizer = trainer.optimizers[0]
     pass_index = wants_batch_idx(module.training_step)
-    strategy_step = profiled(trainer, f"[Strategy]{type(strategy).__name__}", "training_step", strategy.training_step)
+    strategy_step = strategy.training_step
     before_zero_grad = calls(trainer, "on_before_zero_grad")
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
@@ -236,6 +240,23 @@ def _closure(trainer: Trainer) -> Step:
         if not result:
             raise closure_error(type(module).__name__)
         return result[0]
+
+    return step
+
+
+def _forward_only(trainer: Trainer) -> Step:
+    strategy, schedule = trainer.strategy, trainer._schedule
+    pass_index = wants_batch_idx(trainer.lightning_module.training_step)
+
+    def step(batch: Any, batch_idx: int, flags: int) -> Any:
+        trainer._hook = "training_step"
+        output = strategy.training_step(batch, batch_idx) if pass_index else strategy.training_step(batch)
+        trainer._hook = None
+        strategy.post_training_step()
+        if flags & CLOSES:
+            # it counts as a step, so that rows and checkpoints of this epoch have a place of their own
+            schedule.stepped()
+        return _outputs(*split_output(output))
 
     return step
 

@@ -44,6 +44,14 @@ class Timeline:
         self._keep = keep
         self.reset()
 
+    def __getstate__(self) -> dict[str, Any]:
+        # a clock that runs belongs to its process: a copy of the trainer starts with an empty one
+        return {"detailed": self.detailed, "_keep": self._keep}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.reset()
+
     def reset(self) -> None:
         """Forget everything: a run begins."""
         self.core = _core.Timeline(self._keep)

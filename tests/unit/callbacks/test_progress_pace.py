@@ -58,18 +58,26 @@ def test_line_pace_shows_every_epoch_of_a_short_run_but_not_of_a_long_one(now: l
     assert sum(due[8:]) == pytest.approx(9, abs=1)
 
 
+def test_long_lines_are_not_free_for_long(now: list[float]) -> None:
+    lines, written = LinePace(), 0
+    for _ in range(8):
+        if lines.is_due(at_end=True):
+            written += 500
+            lines.wrote("x" * 500, speed=1000.0)
+    assert written == 1000
+
+
 @pytest.mark.parametrize("steps_per_second", [0.5, 3.0, 40.0, 1000.0, 20000.0])
 @pytest.mark.parametrize("steps_per_epoch", [1, 30, 1000])
+@pytest.mark.parametrize("metrics", ["v_num=3, train_loss=0.123, val_loss=0.456", ", ".join(["a_metric=0.123"] * 20)])
 def test_a_thousand_steps_write_less_than_five_kilobytes(
-    now: list[float], steps_per_second: float, steps_per_epoch: int
+    now: list[float], steps_per_second: float, steps_per_epoch: int, metrics: str
 ) -> None:
     lines, written = LinePace(), 0
     for step in range(1, 1001):
         now[0] += 1 / steps_per_second
         if lines.is_due(at_end=step % steps_per_epoch == 0):
-            line = plain_line(
-                "Epoch 3", step, 1000, step / steps_per_second, "v_num=3, train_loss=0.123, val_loss=0.456"
-            )
+            line = plain_line("Epoch 3", step, 1000, step / steps_per_second, metrics, fit_left=4567.0)
             written += len(line) + 1
             lines.wrote(line, steps_per_second)
     assert written < 5000
@@ -78,6 +86,9 @@ def test_a_thousand_steps_write_less_than_five_kilobytes(
 def test_plain_line() -> None:
     assert plain_line("Epoch 3: ", 25, 100, 5.0, "loss=0.5") == (
         "Epoch 3: 25/100 (25%), 0:05 elapsed, 0:15 left, 5 it/s, loss=0.5"
+    )
+    assert plain_line("Epoch 3: ", 100, 100, 5.0, "", 727.0) == (
+        "Epoch 3: 100/100 (100%), 0:05 elapsed, fit 12:07 left, 20 it/s"
     )
     assert plain_line("Epoch 0", 7, None, 0.0, "") == "Epoch 0: 7 batches, 0:00 elapsed, 0 it/s"
     assert "left" not in plain_line("Epoch 0", 7, 7, 1.0, "")

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from fulmen.loggers import CometLogger, MLFlowLogger, WandbLogger, mlflow
+from fulmen.loggers import CometLogger, MLFlowLogger, NeptuneLogger, WandbLogger, mlflow, utilities
 from fulmen.loggers.uploads import Upload, Uploads
 from fulmen.utilities.exceptions import MisconfigurationException
 
@@ -261,7 +261,7 @@ def test_comet(comet: Any) -> None:
 @pytest.mark.filterwarnings("ignore:CometLogger")
 def test_comet_arguments_of_earlier_versions(comet: Any) -> None:
     CometLogger(experiment_name="n", project_name="p", save_dir="s", offline=True)
-    comet.ExperimentConfig.assert_called_once_with(name="n", offline_directory="s", disabled=True)
+    comet.ExperimentConfig.assert_called_once_with(name="n", offline_directory="s")
     assert comet.start.call_args.kwargs["project"] == "p"
     assert comet.start.call_args.kwargs["online"] is False
     with pytest.warns(UserWarning, match="got both `project` and the deprecated `project_name`"):
@@ -403,3 +403,93 @@ def test_not_installed(kind: Any, package: str, pip: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(utilities, "package_available", lambda name: False)
     with pytest.raises(ModuleNotFoundError, match=f"{kind.__name__} needs .* pip install {pip}"):
         kind()
+
+
+# ---- neptune --------------------------------------------------------------------------------------------------------
+
+
+class Run(dict[str, Any]):
+    """A run of Neptune's: fields by path, each a mock."""
+
+    def __missing__(self, path: str) -> Any:
+        field = MagicMock()
+        dict.__setitem__(self, path, field)
+        return field
+
+
+@pytest.fixture
+def neptune(monkeypatch: pytest.MonkeyPatch) -> Any:
+    client: Any = ModuleType("neptune")
+    client.init_run = Mock(side_effect=lambda **_: Run())
+    utils: Any = ModuleType("neptune.utils")
+    utils.stringify_unsupported = lambda params: {"text of": params}
+    monkeypatch.setitem(sys.modules, "neptune", client)
+    monkeypatch.setitem(sys.modules, "neptune.utils", utils)
+    monkeypatch.delenv("NEPTUNE_MODE", raising=False)
+    return client
+
+
+def test_neptune(neptune: Any) -> None:
+    logger = NeptuneLogger(api_key="k", project="w/p", name="n", tags=["t"])
+    neptune.init_run.assert_not_called()
+    run = logger.experiment
+    neptune.init_run.assert_called_once_with(api_token="k", project="w/p", name="n", tags=["t"])
+    run["sys/id"].fetch.return_value = "P-7"
+    assert (logger.name, logger.version, logger.run) == ("n", "P-7", run)
+    assert logger.save_dir == os.path.join(os.getcwd(), ".neptune")
+    logger.log_metrics({"a/b": torch.tensor(1.5), "c": 2}, 3)
+    assert run["training/a/b"].append.call_args == call(1.5) and run["training/c"].append.call_args == call(2)
+    logger.log_hyperparams({"lr": 1})
+    assert run["training/hyperparams"] == {"text of": {"lr": 1}}
+    logger.finalize("success")
+    assert run["training/status"] == "success"
+    # another process goes on with the same run
+    again = pickle.loads(pickle.dumps(logger))
+    _ = again.experiment
+    assert neptune.init_run.call_args.kwargs["with_id"] == "P-7"
+
+
+def test_neptune_without_a_prefix_or_with_a_run_of_ones_own(neptune: Any) -> None:
+    run = Run()
+    logger = NeptuneLogger(run=run, prefix="")
+    logger.log_metrics({"a": 1})
+    assert run["a"].append.call_args == call(1)
+    neptune.init_run.assert_not_called()
+    with pytest.raises(ValueError, match=r"NeptuneLogger\(run\): expected None together with api_key, tags"):
+        NeptuneLogger(run=run, api_key="k", tags=["t"])
+
+
+def test_neptune_offline_has_an_id(neptune: Any) -> None:
+    one, other = NeptuneLogger(mode="offline"), NeptuneLogger(mode="offline")
+    assert one.version and one.version != other.version
+    assert one.experiment["training/version"] == one.version
+
+
+def test_neptune_checkpoints(neptune: Any, tmp_path: Path) -> None:
+    logger, callback = NeptuneLogger(), Checkpoints(tmp_path)
+    callback.dirpath = str(tmp_path)  # type: ignore[attr-defined]
+    run = logger.experiment
+    callback.write("a.ckpt", 100)
+    callback.write("b=0.5.ckpt", 200, best=True)
+    logger.after_save_checkpoint(callback)
+    a, b = (run[f"training/model/checkpoints/{name}"] for name in ("a", "b=0.5"))
+    a.upload.assert_called_once_with(str(tmp_path / "a.ckpt"))
+    b.upload.assert_called_once_with(str(tmp_path / "b=0.5.ckpt"))
+    assert run["training/model/best_model_path"] == str(tmp_path / "b=0.5.ckpt")
+    assert run["training/model/best_model_score"] == 0.5
+    # one is removed, the other is written again
+    (tmp_path / "a.ckpt").unlink()
+    callback.write("b=0.5.ckpt", 300)
+    logger.after_save_checkpoint(callback)
+    assert "training/model/checkpoints/a" not in run
+    assert b.upload.call_count == 2
+    quiet = NeptuneLogger(log_model_checkpoints=False)
+    quiet.after_save_checkpoint(callback)
+    assert quiet._run is None
+
+
+def test_neptune_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(utilities, "package_available", lambda name: name != "neptune")
+    monkeypatch.delitem(sys.modules, "neptune", raising=False)
+    with pytest.raises(ModuleNotFoundError, match="NeptuneLogger needs the package `neptune`.*pip install neptune"):
+        NeptuneLogger()

@@ -9,7 +9,7 @@ import pytest
 
 import fulmen
 from fulmen.errors import NotYet
-from fulmen.profilers import PassThroughProfiler, SimpleProfiler
+from fulmen.profilers import AdvancedProfiler, PassThroughProfiler, SimpleProfiler
 from fulmen.trainer.config import Config
 from fulmen.utilities.enums import GradClipAlgorithmType
 from fulmen.utilities.exceptions import MisconfigurationException
@@ -121,14 +121,17 @@ def test_a_share_of_an_epoch_needs_epochs():
     assert config(val_check_interval="00:00:00:10", check_val_every_n_epoch=None).val_check_seconds == 10
 
 
-@pytest.mark.parametrize("profiler", ["simple", "Simple", SimpleProfiler()])
-def test_profilers_by_name_or_as_they_are(profiler):
-    assert isinstance(config(profiler=profiler).profiler, SimpleProfiler)
-
-
-def test_profilers_that_are_not_built_say_so():
+@pytest.mark.parametrize("profiler", ["PyTorch", "xla"])
+def test_profilers_say_not_yet(profiler):
     with pytest.raises(NotYet, match="Profiler"):
-        config(profiler="PyTorch")
+        config(profiler=profiler)
+
+
+def test_profilers_by_name_and_by_object():
+    assert type(config(profiler="simple").profiler) is SimpleProfiler
+    assert type(config(profiler="Advanced").profiler) is AdvancedProfiler
+    own = SimpleProfiler()
+    assert config(profiler=own).profiler is own
 
 
 def test_the_profiler_that_measures_nothing_is_fine():

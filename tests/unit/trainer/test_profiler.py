@@ -33,8 +33,8 @@ def test_steps_hooks_and_data_are_measured(tmp_path: Path) -> None:
     trainer = fit(tmp_path, profiler="simple", callbacks=Hooked())
     assert isinstance(trainer.profiler, SimpleProfiler)
     calls = {name: len(times) for name, times in trainer.profiler.recorded_durations.items()}
-    assert calls["[LightningModule]BoringModel.training_step"] == 3
-    assert calls["[LightningModule]BoringModel.validation_step"] == 2
+    assert calls["[Strategy]SingleDeviceStrategy.training_step"] == 3
+    assert calls["[Strategy]SingleDeviceStrategy.validation_step"] == 2
     assert calls["[LightningDataModule]BoringDataModule.setup"] == 1
     assert calls["[Callback]Hooked.on_train_start"] == 1
 
@@ -42,7 +42,7 @@ def test_steps_hooks_and_data_are_measured(tmp_path: Path) -> None:
 def test_the_report_is_written(tmp_path: Path) -> None:
     fit(tmp_path, profiler=SimpleProfiler(dirpath=tmp_path, filename="times"))
     (report,) = tmp_path.glob("fit-times*.txt")
-    assert "[LightningModule]BoringModel.training_step" in report.read_text()
+    assert "[Strategy]SingleDeviceStrategy.training_step" in report.read_text()
 
 
 def test_the_report_is_written_after_an_error(tmp_path: Path) -> None:

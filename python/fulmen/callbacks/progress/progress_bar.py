@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from fulmen.callbacks.callback import Callback
+from fulmen.callbacks.progress.fit_eta import FitEta
 from fulmen.callbacks.progress.pace import LinePace
 from fulmen.utilities.rank_zero import rank_zero_warn
 
@@ -25,6 +26,7 @@ class ProgressBar(Callback):
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
         self._lines = LinePace()
+        self._fit_eta = FitEta()
         self._current_eval_dataloader_idx: int | None = None
 
     @property
@@ -140,6 +142,7 @@ class ProgressBar(Callback):
         """Keep the trainer; hide the bar on all ranks but 0."""
         self._trainer = trainer
         self._lines = LinePace()
+        self._fit_eta = FitEta()
         if not trainer.is_global_zero:
             self.disable()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from math import isfinite
 from time import perf_counter
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID
 from rich.style import Style
 from rich.text import Text
 
-from fulmen.callbacks.progress.pace import LinePace, LivePace, plain_line
+from fulmen.callbacks.progress.pace import LinePace, LivePace, clock, plain_line
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -103,9 +103,9 @@ class CustomProgress(Progress):
         if state == self._last_line:
             return
         self._last_line = state
-        line = plain_line(
-            Text.from_markup(task.description).plain, task.completed, task.total, task.elapsed or 0.0, metrics
-        )
+        fit_left = next((column.seconds(task) for column in self.columns if isinstance(column, FitLeftColumn)), None)
+        description = Text.from_markup(task.description).plain
+        line = plain_line(description, task.completed, task.total, task.elapsed or 0.0, metrics, fit_left)
         print(line, file=self.console.file, flush=True)
         pace.wrote(line, task.completed / task.elapsed if task.elapsed else 0.0)
 
@@ -124,6 +124,28 @@ class CustomTimeColumn(ProgressColumn):
         """The column's text."""
         elapsed = task.finished_time if task.finished else task.elapsed
         return Text(f"{_clock(elapsed)} • {_clock(task.time_remaining)}", style=self.style)
+
+
+class FitLeftColumn(ProgressColumn):
+    """Time until the end of the whole fit, on the training's line.
+
+    Args:
+        left: the seconds for a task; None: not known, or not the training's.
+        style: style of the text.
+    """
+
+    # twice a second, so that the numbers do not jitter
+    max_refresh = 0.5
+
+    def __init__(self, left: Callable[[Task], float | None], style: str | Style) -> None:
+        self.seconds = left
+        self._style = style
+        super().__init__()
+
+    def render(self, task: Task) -> Text:
+        """The column's text."""
+        seconds = self.seconds(task)
+        return Text() if seconds is None else Text(f"fit {clock(seconds)}", style=self._style)
 
 
 class BatchesProcessedColumn(ProgressColumn):

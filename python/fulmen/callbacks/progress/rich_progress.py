@@ -180,7 +180,7 @@ class RichProgressBar(ProgressBar):
             return
         from rich import get_console, reconfigure
 
-        from fulmen.callbacks.progress.rich_columns import CustomProgress, MetricsTextColumn
+        from fulmen.callbacks.progress.rich_columns import CustomProgress, FitLeftColumn, MetricsTextColumn
 
         self._reset_progress_bar_ids()
         if self._console_kwargs:
@@ -192,6 +192,7 @@ class RichProgressBar(ProgressBar):
         )
         self.progress = CustomProgress(
             *self.configure_columns(trainer),
+            FitLeftColumn(self._fit_left, theme.time),
             self._metric_component,
             # drawn when a batch ends: no thread that competes with the training
             auto_refresh=False,
@@ -201,6 +202,11 @@ class RichProgressBar(ProgressBar):
         self.progress.share_pace(self._lines)
         self.progress.start()
         self._progress_stopped = False
+
+    def _fit_left(self, task: Task) -> float | None:
+        if self._trainer is None or task.id != self.train_progress_bar_id:
+            return None
+        return self._fit_eta.left(self._trainer, int(task.completed))
 
     def _stop_progress(self) -> None:
         if self.progress is not None and not self._progress_stopped:
@@ -276,6 +282,7 @@ class RichProgressBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the display."""
+        self._fit_eta.start(trainer)
         self._init_progress(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fulmen.callbacks.progress.pace import LinePace, LivePace, is_live, plain_line
+from fulmen.callbacks.progress.pace import LinePace, LivePace, clock, is_live, plain_line
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -27,6 +28,8 @@ class Tqdm(_tqdm):
 
     Attributes:
         next_draw: time, on the clock of ``time.perf_counter``, before which drawing the bar again is of no use.
+        fit_left: gives the seconds until the end of the whole fit, or None; it stands where ``{fit_left}`` is in the
+            bar's format.
     """
 
     # tqdm's own thread would redraw bars that nobody has updated for a while: ours are drawn when a batch ends
@@ -36,12 +39,24 @@ class Tqdm(_tqdm):
         self._pace: LivePace | LinePace = LivePace() if is_live(kwargs.get("file") or sys.stderr) else LinePace()
         self._last_line = ""
         self._quiet = False
+        self.fit_left: Callable[[], float | None] | None = None
         super().__init__(*args, **kwargs)
 
     @property
     def next_draw(self) -> float:
         """When it makes sense to draw the bar again."""
         return self._pace.next_draw
+
+    @property
+    def format_dict(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """What the bar's format may name."""
+        left = self._fit_left()
+        return {**super().format_dict, "fit_left": "" if left is None else f", fit {clock(left)}"}
+
+    def _fit_left(self) -> float | None:
+        # tqdm asks for the format while it is being made
+        ask = getattr(self, "fit_left", None)
+        return None if ask is None else ask()
 
     @staticmethod
     def format_num(n: float | str) -> str:
@@ -68,15 +83,15 @@ class Tqdm(_tqdm):
         super().reset(total)
         self._quiet = False
 
-    def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:  # type: ignore[override]
-        """Draw the bar, or write a line if one is due."""
+    def display(self, *args: Any, **kwargs: Any) -> bool | None:  # type: ignore[override]
+        """Draw the bar, or write a line if one is due. Arguments as tqdm's, whose bar in notebooks has others."""
         if isinstance(self._pace, LinePace):
             self._write_line(self._pace, at_end=False)
             return True
         if self._quiet:
             return False
         began = perf_counter()
-        shown: bool | None = super().display(msg, pos)
+        shown: bool | None = super().display(*args, **kwargs)
         self._pace.drew(began)
         return shown
 
@@ -116,7 +131,7 @@ class Tqdm(_tqdm):
             # the line is there already, apart from its times
             return
         self._last_line = shown
-        line = plain_line(self.desc or "", self.n, self.total, elapsed, str(self.postfix or ""))
+        line = plain_line(self.desc or "", self.n, self.total, elapsed, str(self.postfix or ""), self._fit_left())
         self.fp.write(f"{line}\n")
         self.fp.flush()
         pace.wrote(line, self.n / elapsed if elapsed else 0.0)

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fulmen.callbacks.callback import ignores_outputs
+from fulmen.callbacks.progress.pace import is_notebook
 from fulmen.callbacks.progress.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ class TQDMProgressBar(ProgressBar):
     """Bars of tqdm on stdout: for the sanity check, the training epoch, validation, test and prediction.
 
     A bar is drawn at most ten times a second, whatever ``refresh_rate`` is. When stdout is no terminal, there are plain
-    lines instead, without control characters: one every five seconds at most, one at an epoch's end at most.
+    lines instead, without control characters: one every five seconds at most, one at an epoch's end at most. In a notebook a
+    validation within fit has no bar of its own: the training's says that it is going on.
 
     To change a bar, override ``init_train_tqdm`` (or ``init_sanity_tqdm``, ``init_validation_tqdm``,
     ``init_test_tqdm``, ``init_predict_tqdm``): change what the base method returns, or return another tqdm bar.
@@ -49,6 +51,7 @@ class TQDMProgressBar(ProgressBar):
         self._leave = leave
         self._enabled = True
         self._next_draw = 0.0
+        self._says_validating = False
         self._train_progress_bar: _tqdm | None = None
         self._val_progress_bar: _tqdm | None = None
         self._test_progress_bar: _tqdm | None = None
@@ -139,12 +142,22 @@ class TQDMProgressBar(ProgressBar):
         return self._make(self.sanity_check_description, leave=False)
 
     def init_train_tqdm(self) -> Tqdm:
-        """Make the training's bar."""
-        return self._make(self.train_description, leave=True, smoothing=0)
+        """Make the training's bar, which also says how long the whole fit will take."""
+        bar_format = self.BAR_FORMAT.replace("{remaining}", "{remaining}{fit_left}", 1)
+        bar = self._make(self.train_description, leave=True, bar_format=bar_format, smoothing=0)
+        bar.fit_left = lambda: self._fit_eta.left(self.trainer, int(bar.n))
+        return bar
 
     def init_validation_tqdm(self) -> Tqdm:
-        """Make a validation's bar; within fit it stands below the training's one and vanishes in the end."""
+        """Make a validation's bar; within fit it stands below the training's one and vanishes in the end.
+
+        In a notebook it is a hidden one then: nothing can be drawn there on two lines.
+        """
         within_fit = self.trainer.state.fn != "validate"
+        if within_fit and is_notebook(sys.stdout):
+            from fulmen.callbacks.progress.tqdm_bar import Tqdm
+
+            return Tqdm(disable=True)
         return self._make(self.validation_description, leave=not within_fit, below=int(within_fit))
 
     def init_test_tqdm(self) -> Tqdm:
@@ -165,8 +178,7 @@ class TQDMProgressBar(ProgressBar):
             leave=leave,
             dynamic_ncols=True,
             file=sys.stdout,
-            bar_format=self.BAR_FORMAT,
-            **kwargs,
+            **{"bar_format": self.BAR_FORMAT, **kwargs},
         )
         bar.share_pace(self._lines)
         return bar
@@ -213,8 +225,9 @@ class TQDMProgressBar(ProgressBar):
         self.val_progress_bar.close()
         self.train_progress_bar.close()
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Make the training's bar."""
+        self._fit_eta.start(trainer)
         self.train_progress_bar = self.init_train_tqdm()
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
@@ -252,8 +265,13 @@ class TQDMProgressBar(ProgressBar):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the validation's bar."""
-        if not trainer.sanity_checking:
-            self.val_progress_bar = self.init_validation_tqdm()
+        if trainer.sanity_checking:
+            return
+        self.val_progress_bar = self.init_validation_tqdm()
+        train = self._train_progress_bar
+        if trainer.state.fn == "fit" and train is not None and self.val_progress_bar.disable and not train.disable:
+            train.set_description(f"Epoch {trainer.current_epoch}, validating")
+            self._says_validating = True
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -282,6 +300,9 @@ class TQDMProgressBar(ProgressBar):
         self.val_progress_bar.close()
         self.reset_dataloader_idx_tracker()
         if self._train_progress_bar is not None and trainer.state.fn == "fit":
+            if self._says_validating:
+                self._says_validating = False
+                self._train_progress_bar.set_description(f"Epoch {trainer.current_epoch}", refresh=False)
             self._show_metrics(self.train_progress_bar, trainer, pl_module, draw=perf_counter() >= self._next_draw)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,0 +1,172 @@
+"""When a thread makes batches ahead, and when it is left alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from fulmen.prefetch import choose
+
+
+class Slow(Dataset):
+    """Samples whose making leaves the interpreter to others, and that tell which thread made them."""
+
+    def __init__(self, rows=240, make=None):
+        self.rows, self.make, self.threads = rows, make or (lambda index: time.sleep(0.002)), []
+
+    def __len__(self):
+        return self.rows
+
+    def __getitem__(self, index):
+        self.make(index)
+        self.threads.append(threading.current_thread().name)
+        return torch.tensor(index)
+
+
+def run(loader, step=lambda: time.sleep(0.004)):
+    source = choose(loader)
+    assert source.kind == "look-ahead"
+    batches = []
+    for batch in source.epoch():
+        batches.append(batch.tolist())
+        step()
+    return source, batches
+
+
+def ahead(dataset):
+    return sum(name.startswith("fulmen-look-ahead") for name in dataset.threads)
+
+
+def test_a_thread_stays_where_it_gains():
+    dataset = Slow()
+    source, batches = run(DataLoader(dataset, batch_size=2))
+    assert batches == [[i, i + 1] for i in range(0, 240, 2)]
+    assert source.kind == "look-ahead" and "a thread makes them ahead" in source.why
+    assert ahead(dataset) > 200
+    assert not any(thread.name.startswith("fulmen-look-ahead") for thread in threading.enumerate())
+
+
+def spin(index):
+    until = time.thread_time() + 0.002
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("make", "step", "reason"),
+    [
+        (lambda index: None, lambda: None, "too quickly"),
+        (lambda index: (time.sleep(0.002), torch.rand(1)), lambda: None, "draw from random generators"),
+    ],
+    ids=["quick", "draws"],
+)
+def test_a_thread_is_left_alone(make, step, reason):
+    dataset = Slow(make=make)
+    source, batches = run(DataLoader(dataset, batch_size=2), step)
+    assert batches == [[i, i + 1] for i in range(0, 240, 2)]
+    assert source.kind == "plain" and reason in source.why
+    assert ahead(dataset) <= 30
+
+
+def test_draws_that_begin_later_are_noticed():
+    def make(index):
+        time.sleep(0.001)
+        if index > 300:
+            torch.rand(1)
+
+    dataset = Slow(1200, make)
+    source, _ = run(DataLoader(dataset, batch_size=2), lambda: time.sleep(0.002))
+    assert "draw from random generators" in source.why
+    assert dataset.threads[-1] == "MainThread"
+
+
+def test_what_insists_on_its_thread_is_made_there():
+    def make(index):
+        time.sleep(0.002)
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("made in another thread")
+
+    source, batches = run(DataLoader(Slow(make=make), batch_size=2))
+    assert batches == [[i, i + 1] for i in range(0, 240, 2)]
+    assert "cannot be made by another thread" in source.why
+
+
+def test_errors_come_where_the_stock_loader_raises_them():
+    def make(index):
+        time.sleep(0.002)
+        if index == 101:
+            raise KeyError("no such sample")
+
+    source, taken = choose(DataLoader(Slow(make=make), batch_size=2)), 0
+    with pytest.raises(KeyError, match="no such sample"):
+        for _ in source.epoch():
+            taken += 1
+            time.sleep(0.004)
+    assert taken == 50
+
+
+def test_modes_reach_the_thread():
+    source = choose(DataLoader(Slow(), batch_size=2))
+    with torch.inference_mode():
+        for batch in source.epoch():
+            assert batch.is_inference()
+            time.sleep(0.004)
+    assert source.kind == "look-ahead"
+
+
+def test_a_network_in_the_dataset_is_reason_enough():
+    dataset = Slow()
+    dataset.network = torch.nn.Linear(2, 2)
+    source = choose(DataLoader(dataset, batch_size=2))
+    assert source.kind == "plain" and "a network's parameters" in source.why
+
+
+def test_a_forked_process_goes_on_without_the_thread():
+    source = choose(DataLoader(Slow(), batch_size=2))
+    iterator = source.epoch()
+    for _ in range(40):
+        next(iterator)
+        time.sleep(0.002)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if [batch[0].item() for batch in iterator] == list(range(80, 240, 2)) else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert [batch[0].item() for batch in iterator] == list(range(80, 240, 2))
+
+
+@pytest.mark.parametrize(("with_thread", "kind"), [(0.9, "look-ahead"), (0.97, "plain"), (1.4, "plain")])
+def test_the_verdict(with_thread, kind):
+    source = choose(DataLoader(Slow(), batch_size=2))
+    now = 1.0
+    source._note_cycle(now)
+    while not source._settled:
+        now += 0.01 if len(source._probed) < 6 else 0.01 * with_thread
+        source._note_cycle(now)
+    assert source.kind == kind
+    assert ("gains nothing" in source.why) is (kind == "plain")
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_by_trying():
+    """Where a thread gains nothing, a pass of some length takes what the stock loader's takes, within 2 %."""
+    loader = DataLoader(Slow(1000, spin), batch_size=1)
+    ratios = []
+    for _ in range(5):
+        seconds = {"stock": 0.0, "ours": 0.0}
+        for name in ("stock", "ours", "ours", "stock"):
+            batches = choose(loader).epoch() if name == "ours" else iter(loader)
+            begin = time.process_time()
+            for _ in batches:
+                pass
+            seconds[name] += time.process_time() - begin
+        ratios.append(seconds["ours"] / seconds["stock"])
+    assert sorted(ratios)[2] < 1.02, ratios
