@@ -303,7 +303,8 @@ class WorkersSource(Source):
         return (
             self._wrong_guesses < 2
             and self.loader.in_order
-            and (self.loader.persistent_workers or self._seeding == "batch")
+            # with the stock scheme a batch that is made in vain draws from its worker's generators
+            and self._seeding == "batch"
             and self.crew is not None
             and not self.crew.broken
             and batches_ahead(self.loader) == EVERYTHING
