@@ -77,6 +77,11 @@ def buckets(workers: int) -> DataLoader[Any]:
 
 
 @configuration
+def buckets_and_persistent(workers: int) -> DataLoader[Any]:
+    return DataLoader(pairs(), batch_sampler=Buckets(), num_workers=workers, persistent_workers=True)
+
+
+@configuration
 def empty(workers: int) -> DataLoader[Any]:
     return DataLoader(pairs(), batch_size=40, drop_last=True, num_workers=workers)
 

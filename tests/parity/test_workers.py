@@ -109,7 +109,7 @@ def test_any_order() -> None:
 
 TAKEN_UP = [
     "sequential", "shuffled", "shuffled_and_persistent", "own_generator", "with_replacement", "draws_at_every_step",
-    "numpy_sampler", "buckets", "mixed", "augmented",
+    "numpy_sampler", "buckets", "buckets_and_persistent", "mixed", "augmented",
 ]  # fmt: skip
 
 
@@ -175,3 +175,23 @@ def test_taken_up_with_another_number_of_workers(others: int) -> None:
     found = list(source.epoch())
     source.close()
     assert_equal_content(expected, found, "rest")
+
+
+@pytest.mark.parametrize("name", ["shuffled", "shuffled_and_persistent", "buckets_and_persistent", "augmented"])
+def test_taken_up_between_two_passes(name: str) -> None:
+    seed(3)
+    loader = make(name, 2)
+    source = choose(loader)
+    for _ in range(2):
+        list(source.epoch())
+    state = source.state()
+    expected = rest_of(loader, source.epoch(), source)
+    source.close()
+    seed(99)
+    loader = make(name, 1)
+    source = choose(loader)
+    source.restore({**state, "taken": None})
+    found = rest_of(loader, source.epoch(), source)
+    source.close()
+    assert_equal_content([e[0] for e in expected[0]], [f[0] for f in found[0]], "batches")
+    assert_equal_content([e[0] for e in expected[1]], [f[0] for f in found[1]], "batches of the next pass")

@@ -43,7 +43,7 @@ class Crew:
 
     Attributes:
         process: the process whose workers they are.
-        broken: a wait was interrupted, so that messages may be lost.
+        broken: somebody was interrupted (Ctrl-C) while he sent or received: messages may be lost, or cut short.
     """
 
     def __init__(self, loader: DataLoader[Any], ahead: int, seed: int, seeding: Seeding) -> None:
@@ -98,12 +98,14 @@ class Crew:
     def send(self, worker: int, task: tuple[Any, ...]) -> None:
         """Give a task to a worker."""
         content = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+        broken, self.broken = self.broken, True
         # one that is dead hears nothing: whoever waits for it will notice
         with contextlib.suppress(ConnectionError):
             self._channels[worker].send_bytes(content)
+        self.broken = broken
 
     def hear(self, seconds: float) -> tuple[list[tuple[int, bytes]], list[int]]:
-        """Wait for messages.
+        """Wait for messages. The crew counts as broken until whoever called has put them away, and says so.
 
         Returns:
             Pairs of worker and message; workers that have ended.
@@ -112,7 +114,6 @@ class Crew:
         messages, closed, ended = ring_wait(
             [channel.fileno() for channel in self._channels], self._watched, min(seconds, PATIENCE)
         )
-        self.broken = False
         if not messages and not closed and not ended:
             ended = [number for number, worker in enumerate(self.workers) if not worker.is_alive()]
         return messages, sorted({*closed, *ended})

@@ -97,6 +97,7 @@ class WorkersSource(Source):
         self._next: _NextPass | None = None
         self._wrong_guesses = 0
         self._drawn: Any = None
+        self._drawn_before = False
         self._dataset_then: Any = None
 
     # ---- passes
@@ -109,7 +110,8 @@ class WorkersSource(Source):
         place, saved = self.place, self._saved
         self._saved = None
         left_out = place.begin()
-        inner = self.draw()
+        self._drawn_before = self._drawn is not None
+        inner = self._draw_again(place, saved) or self.draw()
         if saved is None or saved["seed"] is None:
             saved = None
             self._epoch += 1
@@ -128,6 +130,20 @@ class WorkersSource(Source):
         if self.crew is None:
             self._start_crew(inner._base_seed)
         return run
+
+    def _draw_again(self, place: Place, saved: dict[str, Any] | None) -> Any:
+        """The iterator for a pass that is taken up and was not the first with its workers: those are drawn for once only."""
+        if saved is None or not self.loader.persistent_workers or self._drawn is not None:
+            return None
+        if not saved.get("drawn_before" if place.arriving else "drawn"):
+            return None
+        own = own_generators(self.loader)
+        states, own_states = global_generators(), generator_states(own)
+        self._drawn = _BaseDataLoaderIter(self.loader)
+        set_generator_states(own, own_states)
+        set_global_generators(states)
+        self._drawn_before = True
+        return self.draw()
 
     def draw(self) -> Any:
         """The stock loader's iterator without its workers: it has drawn, and gives indices."""
@@ -250,8 +266,10 @@ class WorkersSource(Source):
                     crew.rings[worker].take(message)
                     continue
                 task.message = message
-                if (wanted is None and self._next is None) or (wanted is None and task.epoch == self._epoch):
+                if wanted is None:
+                    # without order nothing is made for the next pass
                     arrived.append(task)
+            crew.broken = False
             if ended and not messages:
                 crew.broken = True
                 what = crew.how_it_ended(ended[0])
@@ -357,6 +375,8 @@ class WorkersSource(Source):
             KEY: {
                 "seed": self._seed,
                 "epoch": self._epoch,
+                "drawn": self._drawn is not None,
+                "drawn_before": self._drawn_before,
                 **({} if self._pass is None else self._pass.state(batches_ahead(self.loader) == EVERYTHING)),
             },
         }
