@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 import fulmen
 import fulmen.callbacks as our_callbacks
 import fulmen.loggers as our_loggers
+from fulmen.trainer.loops import PLACE_KEY
 from tests.parity.harness import logged, rows
 
 PACKAGES = {
@@ -97,6 +98,9 @@ def run(name: str, make: Callable[[Any, Any], Any], folder: Path, *, resume: boo
         trainer.fit(net, train, DataLoader(rows(9, 2), batch_size=4), ckpt_path=last)
         last = folder / name / f"files{number}" / "last.ckpt"
         file = torch.load(last, weights_only=False)
+        # the second fit shall draw from the seed above, as Lightning's does, and not go on where the first one stood
+        file["loops"]["fit_loop"]["state_dict"].pop(PLACE_KEY, None)
+        torch.save(file, last)
         seen[f"run {number}"] = {
             "epoch": (trainer.current_epoch, trainer.global_step, trainer.max_epochs, trainer.accumulate_grad_batches),
             "weights": plain(net.state_dict()),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 Kind = Literal["gather", "workers", "look-ahead", "plain"]
 
 State = dict[str, Any]
-"""Plain data and tensors: ``torch.load(weights_only=True)`` reads it."""
+"""Plain data: dicts, lists, text, numbers."""
 
 
 class Source(ABC):

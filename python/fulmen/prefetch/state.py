@@ -7,6 +7,7 @@ sample is loaded for it. Afterwards all generators are set to `now`, their state
 
 from __future__ import annotations
 
+import base64
 import random
 import sys
 from collections.abc import Iterator
@@ -25,19 +26,19 @@ VERSION = 1
 
 def global_generators() -> dict[str, Any]:
     """The states of the generators that everybody shares: torch (CPU, CUDA if it is in use), Python, numpy if loaded."""
-    states: dict[str, Any] = {"torch": torch.get_rng_state(), "python": _python_state(random.getstate())}
+    states: dict[str, Any] = {"torch": _pack(torch.get_rng_state()), "python": _python_state(random.getstate())}
     if "numpy" in sys.modules:
         states["numpy"] = _to_plain(sys.modules["numpy"].random.get_state(legacy=False))
     cuda: Any = torch.cuda
     if cuda.is_available() and cuda.is_initialized():
-        states["cuda"] = cuda.get_rng_state_all()
+        states["cuda"] = [_pack(state) for state in cuda.get_rng_state_all()]
     return states
 
 
 def set_global_generators(states: dict[str, Any]) -> None:
     """Bring them back to what `global_generators` gave; those without a state stay as they are."""
     if "torch" in states:
-        torch.set_rng_state(states["torch"])
+        torch.set_rng_state(_unpack(states["torch"]))
     if "python" in states:
         random.setstate(_from_python_state(states["python"]))
     if "numpy" in states:
@@ -46,7 +47,7 @@ def set_global_generators(states: dict[str, Any]) -> None:
         np.random.set_state(_from_plain(states["numpy"]))
     if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) <= torch.cuda.device_count():
         for device, state in enumerate(states["cuda"]):
-            torch.cuda.set_rng_state(state, device)
+            torch.cuda.set_rng_state(_unpack(state), device)
 
 
 # ---- the loader's own generators -------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ def _is_generator(value: Any) -> bool:
 
 def _generator_state(generator: Any) -> Any:
     if isinstance(generator, torch.Generator):
-        return generator.get_state()
+        return _pack(generator.get_state())
     if isinstance(generator, random.Random):
         return _python_state(generator.getstate())
     if hasattr(generator, "bit_generator"):
@@ -124,7 +125,7 @@ def _generator_state(generator: Any) -> Any:
 
 def _set_generator_state(generator: Any, state: Any) -> None:
     if isinstance(generator, torch.Generator):
-        generator.set_state(state)
+        generator.set_state(_unpack(state))
     elif isinstance(generator, random.Random):
         generator.setstate(_from_python_state(state))
     elif hasattr(generator, "bit_generator"):
@@ -144,27 +145,37 @@ def same_states(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
+def _pack(state: Tensor) -> str:
+    """A tensor as text: a tree of such states can be compared, and read by whatever reads text."""
+    return base64.b64encode(bytes(memoryview(state.view(torch.uint8).numpy()))).decode()
+
+
+def _unpack(text: str) -> Tensor:
+    """Its bytes again."""
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8)
+
+
 # ---- plain data ------------------------------------------------------------------------------------------------------
 
 
 def _python_state(state: Any) -> Any:
-    """``random.getstate()`` with its 625 words in a tensor, as a list of ints would be slow to save."""
+    """``random.getstate()`` with its 625 words as text, as a list of ints would be slow to save."""
     version, words, gauss = state
-    return [version, torch.tensor(words, dtype=torch.int64), gauss]
+    return [version, _pack(torch.tensor(words, dtype=torch.int64).to(torch.uint32)), gauss]
 
 
 def _from_python_state(state: Any) -> Any:
     version, words, gauss = state
-    return version, tuple(words.tolist()), gauss
+    return version, tuple(_unpack(words).view(torch.uint32).tolist()), gauss
 
 
 def _to_plain(value: Any) -> Any:
-    """Arrays become tensors; integers that fit no tensor stay Python's."""
+    """Arrays become text."""
     numpy = sys.modules["numpy"]
     if isinstance(value, dict):
         return {key: _to_plain(item) for key, item in value.items()}
     if isinstance(value, numpy.ndarray):
-        return {"array": str(value.dtype), "values": torch.from_numpy(value.view(f"i{value.itemsize}").copy())}
+        return {"array": str(value.dtype), "values": base64.b64encode(value.tobytes()).decode()}
     return value.item() if isinstance(value, numpy.generic) else value
 
 
@@ -172,7 +183,7 @@ def _from_plain(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if value.keys() == {"array", "values"}:
-        return value["values"].numpy().view(value["array"])
+        return sys.modules["numpy"].frombuffer(base64.b64decode(value["values"]), value["array"]).copy()
     return {key: _from_plain(item) for key, item in value.items()}
 
 

@@ -362,9 +362,10 @@ class FitLoop:
 
     def _data_state(self) -> dict[str, Any]:
         """The states of loaders that keep one, under Lightning's key, and the place in all others, under our own."""
-        if self._loaders is None:
-            return {}
-        states, place = self._loaders.state(), self._loaders.place()
+        # what was loaded and not taken up yet stands for itself
+        states, place = self._loader_states, self._place
+        if not states and not place and self._loaders is not None:
+            states, place = self._loaders.state(), self._loaders.place()
         return ({"combined_loader": states} if states else {}) | ({PLACE_KEY: place} if place else {})
 
     def _go_to_place(self, resumption: str) -> dict[str, Any] | None:
