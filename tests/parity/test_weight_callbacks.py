@@ -72,6 +72,10 @@ def run(name: str, make: Callable[[Any, Any], Any], folder: Path, *, resume: boo
     seen: dict[str, Any] = {"groups": []}
 
     class Watch(L.Callback):  # type: ignore[name-defined, misc]
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            # Lightning does not restore the generators on a resume
+            torch.manual_seed(trainer.current_epoch)
+
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             groups = trainer.optimizers[0].param_groups
             seen["groups"].append([(g["lr"], len(g["params"])) for g in groups])

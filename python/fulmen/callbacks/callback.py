@@ -52,7 +52,7 @@ class Callback:
         """Called at a batch's end when the time that this gave the last time has come, and after an epoch's last batch.
 
         Returns:
-            When to call it again, on the clock of ``time.monotonic``; None: never.
+            When to call it again, on the clock of ``time.perf_counter``; None: never.
         """
         return None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fulmen.plugins.io.moments import background
 from fulmen.utilities.files import get_filesystem, is_remote
 
 if TYPE_CHECKING:
@@ -61,8 +62,11 @@ class CheckpointNames:
         return filled if prefix is None else self.CHECKPOINT_JOIN_CHAR.join((prefix, filled))
 
     def file_exists(self, filepath: str, trainer: L.Trainer) -> bool:
-        """Is there such a file, in the eyes of rank 0?"""
+        """Is there such a file, or will there be, in the eyes of rank 0?"""
         exists = get_filesystem(filepath).exists(filepath) if is_remote(filepath) else os.path.exists(filepath)
+        files = background(trainer)
+        if files is not None:
+            exists = (exists and not files.removing(filepath)) or files.writing(filepath)
         return trainer.strategy.broadcast(exists)
 
     def _path_for(self, metrics: dict[str, Tensor], trainer: L.Trainer, replaced: str | None = None) -> str:
@@ -85,9 +89,14 @@ class CheckpointNames:
 
     def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]:
         folder = self._resolve_folder(trainer)
-        if not os.path.isdir(folder):
-            return set()
-        return {os.path.join(folder, n) for n in os.listdir(folder) if n.startswith(self.CHECKPOINT_NAME_LAST)}
+        if is_remote(folder):
+            filesystem = get_filesystem(folder)
+            found = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
+            names = [str(path).rsplit("/", 1)[-1] for path in found]
+        else:
+            names = os.listdir(folder) if os.path.isdir(folder) else []
+        start, end = self.CHECKPOINT_NAME_LAST, self.FILE_EXTENSION
+        return {os.path.join(folder, name) for name in names if name.startswith(start) and name.endswith(end)}
 
     def _resolve_folder(self, trainer: L.Trainer) -> str:
         if self.dirpath is not None:

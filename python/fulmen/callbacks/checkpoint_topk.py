@@ -74,6 +74,4 @@ class TopK:
             f"Epoch {candidates['epoch']:d}, global step {candidates['step']:d}: {self.monitor!r} reached {current:0.5f} "
             f"(best {self.best_model_score:0.5f}), saving model to {path!r} as top {k}"
         )
-        self._save_checkpoint(trainer, path)  # type: ignore[attr-defined]
-        if removed and self._may_remove(trainer, removed, path):  # type: ignore[attr-defined]
-            self._remove_checkpoint(trainer, removed)  # type: ignore[attr-defined]
+        self._save_and_replace(trainer, path, removed)  # type: ignore[attr-defined]

@@ -7,15 +7,16 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import proxy
 
 import torch
 from torch import Tensor
 
 from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.checkpoint import Checkpoint
+from fulmen.callbacks.checkpoint_files import CheckpointFiles
 from fulmen.callbacks.checkpoint_names import CheckpointNames
 from fulmen.callbacks.checkpoint_topk import TopK
+from fulmen.plugins.io.moments import saving
 from fulmen.utilities.exceptions import MisconfigurationException
 from fulmen.utilities.files import get_filesystem, is_remote
 from fulmen.utilities.rank_zero import WarningCache, rank_zero_info, rank_zero_only, rank_zero_warn
@@ -28,7 +29,7 @@ __all__ = ["ModelCheckpoint"]
 _warned = WarningCache()
 
 
-class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
+class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     """Saves the module periodically, by a monitored value or not.
 
     Args:
@@ -36,7 +37,8 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
         filename: name with fields such as ``"{epoch}-{val_loss:.2f}"``; None: ``{epoch}-{step}``.
         monitor: name of the logged value that says which files are best; None: the newest is kept.
         verbose: say so when a file is written.
-        save_last: True: ``last.ckpt`` is a copy of the newest file; "link": a symbolic link to it.
+        save_last: True: ``last.ckpt`` is a copy of the newest file; "link": a symbolic link to it, or a
+            copy where the file system knows no links.
         save_top_k: how many to keep; -1: all; 0: none.
         save_on_exception: write one more file when the run ends by an exception.
         save_weights_only: leave out what only a resume needs.
@@ -85,6 +87,7 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
         self._last_checkpoint_saved = ""
         self._defer_until_validation = False
         self.last_model_path = ""
+        self._replaced: list[str] = []
         self._init_mode(mode)
         self._init_dir(dirpath, filename)
         self._init_triggers(every_n_train_steps, every_n_epochs, train_time_interval)
@@ -158,6 +161,7 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clock."""
         self._last_time_checked = time.monotonic()
+        self._remove_leavings(trainer)
         if self._every_n_train_steps and not pl_module.automatic_optimization:
             rank_zero_warn(
                 "ModelCheckpoint(every_n_train_steps=...) with manual optimization saves after the batch: the file holds "
@@ -208,8 +212,9 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
 
     def _save_all(self, trainer: L.Trainer) -> None:
         candidates = self._monitor_candidates(trainer)
-        self._save_topk_checkpoint(trainer, candidates)
-        self._save_last_checkpoint(trainer, candidates)
+        with saving(trainer):
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves if that is this callback's moment."""
@@ -227,9 +232,10 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
 
     def _save_epoch(self, trainer: L.Trainer) -> None:
         candidates = self._monitor_candidates(trainer)
-        if self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0:
-            self._save_topk_checkpoint(trainer, candidates)
-        self._save_last_checkpoint(trainer, candidates)
+        with saving(trainer):
+            if self._every_n_epochs >= 1 and (trainer.current_epoch + 1) % self._every_n_epochs == 0:
+                self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """With ``save_top_k=0`` the last file is written here, once."""
@@ -288,17 +294,7 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
     def _save_newest(self, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:
         path = self._path_for(candidates, trainer, self.best_model_path)
         former, self.best_model_path = self.best_model_path, path
-        self._save_checkpoint(trainer, path)
-        if self.save_top_k == 1 and former and self._may_remove(trainer, former, path):
-            self._remove_checkpoint(trainer, former)
-
-    def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        trainer.save_checkpoint(filepath, self.save_weights_only)
-        self._last_global_step_saved = trainer.global_step
-        self._last_checkpoint_saved = filepath
-        if trainer.is_global_zero:
-            for logger in trainer.loggers:
-                logger.after_save_checkpoint(proxy(self))
+        self._save_and_replace(trainer, path, former if self.save_top_k == 1 else None)
 
     def _save_last_checkpoint(self, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:
         if not self.save_last:
@@ -312,48 +308,17 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
         path = self._last_path(candidates, trainer)
         former, self.last_model_path = self.last_model_path, path
         if self.save_last == "link" and self._last_checkpoint_saved and self.save_top_k != 0:
-            self._link(trainer, self._last_checkpoint_saved, path)
+            self._link_checkpoint(trainer, self._last_checkpoint_saved, path)
         else:
             self._save_checkpoint(trainer, path)
         if former and self._may_remove(trainer, former, path):
             self._remove_checkpoint(trainer, former)
 
-    @staticmethod
-    def _link(trainer: L.Trainer, target: str, path: str) -> None:
-        if is_remote(path):
-            raise ValueError(f"save_last='link' is only supported for local paths, got {path}. Use save_last=True.")
-        if trainer.is_global_zero:
-            link = Path(path)
-            if link.is_symlink() or link.is_file():
-                link.unlink()
-            elif link.is_dir():
-                import shutil
-
-                shutil.rmtree(link)
-            link.symlink_to(os.path.relpath(target, link.parent))
-        trainer.strategy.barrier()
-
-    def _may_remove(self, trainer: L.Trainer, former: str, current: str) -> bool:
-        """Is the former file ours to delete?"""
-        if former == current:
-            return False
-        if is_remote(former):
-            return True
-        former_path = Path(former).absolute()
-        resumed = Path(trainer.ckpt_path).absolute() if trainer.ckpt_path is not None else None
-        if resumed is not None and former_path == resumed:
-            return False
-        assert self.dirpath is not None
-        return Path(self.dirpath).absolute() in former_path.parents
-
-    def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
-        trainer.strategy.remove_checkpoint(filepath)
-
     # ---- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Which files there are, and which is best."""
-        return {
+        state = {
             "monitor": self.monitor,
             "best_model_score": self.best_model_score,
             "best_model_path": self.best_model_path,
@@ -364,6 +329,8 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
             "kth_value": self.kth_value,
             "last_model_path": self.last_model_path,
         }
+        # files that this one replaces: whoever resumes from it deletes them if the run ended before it could
+        return state | ({"replaced": list(self._replaced)} if self._replaced else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes that back; with another ``dirpath`` only the best path, since the other files are not ours."""
@@ -373,6 +340,7 @@ class ModelCheckpoint(TopK, CheckpointNames, Checkpoint):
             self.kth_value = state_dict.get("kth_value", self.kth_value)
             self.best_k_models = state_dict.get("best_k_models", self.best_k_models)
             self.last_model_path = state_dict.get("last_model_path", self.last_model_path)
+            self._replaced = list(state_dict.get("replaced", ()))
         else:
             rank_zero_warn(
                 f"The dirpath has changed from {state_dict['dirpath']!r} to {self.dirpath!r}, therefore only "

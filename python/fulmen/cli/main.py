@@ -2,6 +2,7 @@
 
 fulmen run SCRIPT [ARGUMENT ...]        run a script that was written for Lightning
 fulmen run -m MODULE [ARGUMENT ...]     the same for a module
+fulmen ckpt inspect|verify|diff|convert look into checkpoint files
 fulmen report RUN_DIR [...]             an HTML page about a run, or about several compared
 fulmen plot RUN_DIR [...]               the learning curves as a picture
 fulmen --version
@@ -15,12 +16,14 @@ from typing import Final
 
 USAGE: Final = """usage: fulmen run SCRIPT [ARGUMENT ...]
        fulmen run -m MODULE [ARGUMENT ...]
+       fulmen ckpt inspect|verify|diff|convert FILE ...
        fulmen report RUN_DIR [RUN_DIR ...] [-o FILE] [--open]
        fulmen plot RUN_DIR [RUN_DIR ...] [-o FILE] [-m METRIC] [-x step|epoch]
        fulmen --version
 
 run        run a script or module with `lightning` and `pytorch_lightning` meaning fulmen, in this process and in all
            Python processes that it starts; everything after SCRIPT or MODULE is its own
+ckpt       look into checkpoint files without running what they hold; `fulmen ckpt --help` says more
 report     write one HTML file about a run, or several compared: curves, learning rates, time, checkpoints,
            hyperparameters, environment; from the folder that a CSVLogger wrote
 plot       draw the learning curves as a picture, with matplotlib
@@ -48,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _version()
     if command == "run":
         return _run(rest)
+    if command == "ckpt":
+        from fulmen.cli import ckpt
+
+        return ckpt.main(rest)
     if command in ("report", "plot"):
         from fulmen.cli import report
 
@@ -85,11 +92,8 @@ def _no_command(command: str) -> str:
 
     if command.endswith(".py"):
         return f"fulmen: unknown command {command!r}. Did you mean `fulmen run {command}`?"
-    return str(
-        NotYet(
-            f"fulmen {command}", "The commands are: `fulmen run`, `fulmen report`, `fulmen plot`, `fulmen --version`"
-        )
-    )
+    known = "`fulmen run`, `fulmen report`, `fulmen plot`, `fulmen ckpt`, `fulmen --version`"
+    return str(NotYet(f"fulmen {command}", f"The commands are: {known}"))
 
 
 def _wrong(message: str) -> int:

@@ -14,9 +14,14 @@ from fulmen.utilities.rank_zero import rank_zero_warn
 
 def read_checkpoint(path: str | Path | IO[bytes], map_location: Any, weights_only: bool | None) -> dict[str, Any]:
     """Reads a file from a path, a URL or an open file."""
+    from fulmen.plugins.io.loading import load
     from fulmen.utilities.files import get_filesystem, is_remote
 
     options: dict[str, Any] = {} if weights_only is None else {"weights_only": weights_only}
+    if isinstance(path, (str, Path)) and not is_remote(str(path)):
+        # weights are copied into the module, so that views of the file are enough
+        local: dict[str, Any] = load(str(path).removeprefix("file://"), map_location, weights_only)
+        return local
     if isinstance(path, (str, Path)) and is_remote(str(path)):
         with get_filesystem(path).open(str(path), "rb") as file:
             loaded: dict[str, Any] = torch.load(file, map_location=map_location, **options)

@@ -3,7 +3,7 @@
 from typing import Union
 
 from fulmen.plugins.environments import ClusterEnvironment
-from fulmen.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
+from fulmen.plugins.io import AsyncCheckpointIO, CheckpointIO, NativeCheckpointIO, TorchCheckpointIO
 from fulmen.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
 from fulmen.plugins.precision import (
     BitsandbytesPrecision,
@@ -28,6 +28,7 @@ __all__ = [
     "HalfPrecision",
     "LayerSync",
     "MixedPrecision",
+    "NativeCheckpointIO",
     "Precision",
     "TorchCheckpointIO",
     "TorchSyncBatchNorm",

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader
-from torch.utils.data._utils.pin_memory import pin_memory
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from fulmen.prefetch.crew import HOLD, Crew
@@ -37,6 +36,7 @@ from fulmen.prefetch.state import (
     set_generator_states,
     set_global_generators,
 )
+from fulmen.prefetch.stock_pass import pinned
 from fulmen.prefetch.transport import unpack
 from fulmen.prefetch.worker_process import ERROR
 
@@ -302,9 +302,9 @@ class WorkersSource(Source):
             name, text, wrapper = pickle.loads(batch.first())
             del batch
             _reraise(name, text, wrapper)
-        pinned = inner._pin_memory
-        content = unpack(batch, copy=not pinned and ring.held() > HOLD)
-        return pin_memory(content, inner._pin_memory_device) if pinned else content  # type: ignore[no-untyped-call]
+        pins = inner._pin_memory
+        content = unpack(batch, copy=not pins and ring.held() > HOLD)
+        return pinned(content, inner._pin_memory_device) if pins else content
 
     # ---- the next pass
 

@@ -73,3 +73,18 @@ class EmptyInit(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
+
+
+def leave_map(optimizer: Optimizer) -> None:
+    """Gives tensors of an optimizer's state memory of their own where they look at a mapped file.
+
+    A run outlives the file that it started from, which somebody may truncate.
+    """
+    for state in optimizer.state.values():
+        if not isinstance(state, dict):
+            continue
+        for name, value in state.items():
+            # memory that torch did not allocate cannot be resized
+            dense = isinstance(value, Tensor) and value.is_cpu and not value.is_sparse and value.numel() > 0
+            if dense and not value.untyped_storage().resizable():
+                state[name] = value.clone()

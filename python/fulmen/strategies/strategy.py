@@ -21,7 +21,7 @@ from torch.optim import Optimizer
 
 from fulmen.precision.precision import Precision
 from fulmen.strategies.hooks import StrategyHooks
-from fulmen.strategies.moving import EmptyInit, move_optimizers, transfer_batch
+from fulmen.strategies.moving import EmptyInit, leave_map, move_optimizers, transfer_batch
 
 if TYPE_CHECKING:
     from torch.distributed import ReduceOp
@@ -41,7 +41,7 @@ class Strategy(StrategyHooks, ABC):
 
     Args:
         accelerator: the hardware. None: the trainer sets it.
-        checkpoint_io: reads and writes checkpoint files. None: `TorchCheckpointIO`.
+        checkpoint_io: reads and writes checkpoint files. None: `NativeCheckpointIO`.
         precision_plugin: the precision. None: `Precision`, 32 bit.
 
     Attributes:
@@ -85,9 +85,9 @@ class Strategy(StrategyHooks, ABC):
     def checkpoint_io(self) -> CheckpointIO:
         """What reads and writes checkpoint files; created when first asked for."""
         if self._checkpoint_io is None:
-            from fulmen.plugins.io.torch_io import TorchCheckpointIO
+            from fulmen.plugins.io.native_io import NativeCheckpointIO
 
-            self._checkpoint_io = TorchCheckpointIO()
+            self._checkpoint_io = NativeCheckpointIO()
         return self._checkpoint_io
 
     @checkpoint_io.setter
@@ -415,6 +415,7 @@ class Strategy(StrategyHooks, ABC):
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):
             optimizer.load_state_dict(state)
             move_optimizers([optimizer], self.root_device)
+            leave_map(optimizer)
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any | None = None

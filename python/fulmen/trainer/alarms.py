@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from fulmen.callbacks.callback import Callback
@@ -35,7 +35,7 @@ class Alarms:
             times.append(callback._wake(trainer, trainer.lightning_module))
             timeline.mark(timeline.part_of(callback))
         known = [at for at in times if at is not None]
-        self._set(max(0.0, min(known) - time.monotonic()) if known else None)
+        self._set(max(0.0, min(known) - perf_counter()) if known else None)
 
     def _set(self, seconds: float | None) -> None:
         self._trainer.timeline.core.set_alarm(seconds)

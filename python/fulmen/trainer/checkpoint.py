@@ -11,6 +11,8 @@ from fulmen import errors
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
+from fulmen.plugins.io.loading import newest_that_loads
+from fulmen.plugins.io.moments import background
 from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
 from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
@@ -30,6 +32,8 @@ class Checkpoints:
         self._loaded: dict[str, Any] = {}
         self._weights_only: bool | None = None
         self.user_managed = False
+        self.found = False
+        """Was the file of this run found by itself (``ckpt_path="auto"``), and not named by the user?"""
 
     # ---- saving ------------------------------------------------------------------------------------------------------
 
@@ -73,6 +77,26 @@ class Checkpoints:
         fire(trainer, "on_save_checkpoint", module_call(trainer, "on_save_checkpoint"), checkpoint)
         return checkpoint
 
+    def poll(self) -> None:
+        """Looks after files that were written beside the training; never waits.
+
+        Raises:
+            Exception: what went wrong with one of them.
+        """
+        files = background(self.trainer)
+        if files is not None:
+            files.poll()
+
+    def drain(self) -> None:
+        """Waits until every file that was saved is on the disk.
+
+        Raises:
+            Exception: what went wrong with one of them.
+        """
+        files = background(self.trainer)
+        if files is not None:
+            files.drain()
+
     # ---- finding -----------------------------------------------------------------------------------------------------
 
     def choose(self, fn: TrainerFn, ckpt_path: str | Path | None, model_given: bool) -> str | Path | None:
@@ -80,7 +104,7 @@ class Checkpoints:
 
         Args:
             fn: the entry point.
-            ckpt_path: a path, "best", "last", "hpc", or None.
+            ckpt_path: a path, "best", "last", "hpc", "auto" (the newest that loads, if there is one), or None.
             model_given: whether the user passed a module, whose weights then count.
 
         Raises:
@@ -109,6 +133,9 @@ class Checkpoints:
             return self._best(fn)
         if ckpt_path == "last":
             return self._last()
+        self.found = ckpt_path == "auto"
+        if self.found:
+            return self._auto()
         if ckpt_path == "hpc":
             found = hpc_checkpoint(self.trainer.default_root_dir)
             if found is None:
@@ -148,6 +175,19 @@ class Checkpoints:
                 "Fit first, with a ModelCheckpoint that saves, or pass a path",
             )
         return str(best)
+
+    def _auto(self) -> str | None:
+        """The newest file in the callbacks' folders whose checksums are right."""
+        folders = {
+            Path(c._resolve_folder(self.trainer))
+            for c in self.trainer.checkpoint_callbacks
+            if hasattr(c, "_resolve_folder")
+        }
+        found = [path for folder in folders if (path := newest_that_loads(folder)) is not None]
+        if not found:
+            rank_zero_info(f'`ckpt_path="auto"`: no checkpoint in {sorted(map(str, folders))}, a fresh start.')
+            return None
+        return str(max(found, key=_modified))
 
     def _last(self) -> str | None:
         found: set[str] = set()
@@ -285,7 +325,7 @@ def _hparams_entries(owner: Any, prefix: str) -> dict[str, Any]:
     return entries
 
 
-def _modified(path: str) -> float:
+def _modified(path: str | Path) -> float:
     try:
         return Path(path).stat().st_mtime
     except OSError:

@@ -40,6 +40,7 @@ class Feed(Iterator[Item]):
         self._combined = combined
         self._restored = restored
         self._offset = 0
+        self._done = 0
         iter(combined)
         self.length = sized_len(combined)
         if self.length is None:
@@ -62,12 +63,23 @@ class Feed(Iterator[Item]):
         Args:
             batches: how many. They count for the length, and the indices go on after them.
         """
+        self._done = batches
         if not self._restored:
             deque(itertools.islice(self._items, batches), maxlen=0)
         elif self.length is not None:
             self._items = self._counted(batches, self.length)
         elif not self.sequential:
             self._offset = batches
+
+    def batches(self) -> Iterator[Any]:
+        """The batches alone.
+
+        Those of a single loader with a length come from the loader's own iterator, with nothing in between; then `last`
+        stays False, since whoever counts knows better.
+        """
+        if self.length is not None and _is_plain(self._combined):
+            return itertools.islice(self._combined._running[0], max(0, self.length - self._done))
+        return (item[0] for item in self)
 
     def _counted(self, done: int, length: int) -> Generator[Item, None, None]:
         """``length - done`` batches, or less if the loaders end."""
@@ -167,6 +179,10 @@ class Turns(Iterator[Item]):
         if self._batches.done:
             raise StopIteration
         return self._batches, self._batches.item[1], self._batches.item[2]
+
+    def batches(self) -> Iterator[Any]:
+        """The step iterator, once for every step."""
+        return (item[0] for item in self)
 
 
 def _is_plain(combined: CombinedLoader) -> bool:

@@ -39,7 +39,7 @@ from fulmen.trainer.hook_table import (
 from fulmen.trainer.profiling import MeasuredFeed, profiles, timed
 from fulmen.trainer.schedulers import has_scheduler, step_schedulers
 from fulmen.trainer.states import RunningStage
-from fulmen.trainer.step import make_step, takes_iterator
+from fulmen.trainer.step import CLOSES, make_step, takes_iterator
 from fulmen.trainer.timeline import COPY, LOGGING, TRAINER, VALIDATION
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.exceptions import SIGTERMException
@@ -123,12 +123,14 @@ def train(trainer: Trainer) -> None:
         place, first = "fresh", False
     _say_why(trainer)
     call_hooks(trainer, "on_train_end", strategy=True)
+    trainer._checkpoints.drain()
 
 
 def train_epoch(trainer: Trainer, feed: Any) -> None:
     """One epoch's batches. This is the hot loop: whatever nobody asked for is found out before it, not in it."""
     schedule, ledger = trainer._schedule, trainer._ledger
-    step = timed(trainer, "run_training_batch", make_step(trainer))
+    step, counted = make_step(trainer)
+    step = timed(trainer, "run_training_batch", step)
     transfer = make_transfer(trainer, "training_step")
     callback_start = callback_calls(trainer, "on_train_batch_start")
     module_start = module_call(trainer, "on_train_batch_start")
@@ -139,7 +141,8 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     epoch_schedulers_present = has_scheduler(trainer, "epoch", plateau=False)
     schedule.step_plateau = has_scheduler(trainer, "step", plateau=True)
     needs_time = schedule.epoch_needs_time
-    begin, processed, tick = schedule.begin_batch, schedule.processed, schedule.tick
+    between = bool(ends) or step_schedulers_present or epoch_schedulers_present
+    begin, processed, tick, finish = schedule.begin_batch, schedule.processed, schedule.tick, schedule.finish
     set_batch = ledger.set_training_batch
     mark = trainer.timeline.mark
     alarms = Alarms(trainer)
@@ -148,12 +151,14 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     if takes_iterator(trainer.lightning_module):
         feed = feed.as_iterator_argument()
 
-    for batch, _, _ in feed:
-        flags = begin(feed.last)
-        batch_idx = schedule.batch_idx
+    outputs: Any = None
+    for batch in feed.batches():
+        code = begin(feed.last)
+        batch_idx, flags = code >> 3, code & 7
         if batch is None:
             rank_zero_warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
             outputs = None
+            flags = 0
         else:
             if transfer is not None:
                 mark(TRAINER)
@@ -166,14 +171,19 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
                     step_schedulers(trainer, "epoch", plateau=False)
                 break
             outputs = step(batch, batch_idx, flags)
-        processed()
-        if step_schedulers_present and flags & 2:
-            step_schedulers(trainer, "step", plateau=False)
-        if epoch_schedulers_present and schedule.batches_exhausted():
-            step_schedulers(trainer, "epoch", plateau=False)
-        if ends:
-            fire(trainer, "on_train_batch_end", ends, outputs, batch, batch_idx)
-        if tick(time.monotonic() if needs_time else None) and serve(trainer, alarms):
+        now = time.monotonic() if needs_time else None
+        if not between:
+            due = finish(flags & counted, now)
+        else:
+            processed(flags & counted)
+            if step_schedulers_present and code & CLOSES:
+                step_schedulers(trainer, "step", plateau=False)
+            if epoch_schedulers_present and schedule.batches_exhausted():
+                step_schedulers(trainer, "epoch", plateau=False)
+            if ends:
+                fire(trainer, "on_train_batch_end", ends, outputs, batch, batch_idx)
+            due = tick(now)
+        if due and serve(trainer, alarms):
             break
     ledger.clear_batch()
 
@@ -215,6 +225,7 @@ def serve(trainer: Trainer, alarms: Alarms) -> bool:
     over = schedule.settle()
     if due & INTERRUPT:
         schedule.interrupt = False
+        trainer._checkpoints.poll()
         if trainer.received_sigterm:
             raise SIGTERMException
     return over

@@ -80,6 +80,10 @@ class MeasuredFeed:
     def __next__(self) -> Any:
         return self._next()
 
+    def batches(self) -> Iterator[Any]:
+        """The batches alone."""
+        return (item[0] for item in self)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._feed, name)
 

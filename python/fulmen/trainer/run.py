@@ -257,6 +257,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
                 trainer.datamodule.on_exception(exception)
             trainer.strategy.on_exception(exception)
             trainer._hook = None
+            _drain(trainer, exception)
         for logger in trainer.loggers:
             logger.finalize("failed")
         trainer.profiler.describe()
@@ -275,6 +276,15 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
             trainer.state.stage = None
         if quiet is not None:
             signal.signal(signal.SIGINT, quiet)
+
+
+def _drain(trainer: Trainer, exception: BaseException) -> None:
+    """Files under way are finished; what goes wrong with them must not hide why the run ends."""
+    try:
+        trainer._checkpoints.drain()
+    except Exception as late:
+        if late is not exception:
+            rank_zero_warn(f"A checkpoint could not be written after {type(exception).__name__}: {late!r}")
 
 
 def _ignore_interrupts(exception: BaseException) -> Any:

@@ -7,7 +7,7 @@ overridden ``optimizer_step``, a gradient scaler or a strategy of the user's wan
 *Forward only*: an epoch for which a callback asked that the batches go through the module and no weight changes.
 
 The first two call the same hooks in the same order. :func:`make_step` decides once an epoch, and gives back
-``step(batch, batch_idx, flags) -> outputs``.
+``step(batch, batch_idx, flags) -> outputs``, and which of the flags the loop has to count for it.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 Step = Callable[[Any, int, int], Any]
 
-OPENS, CLOSES = 1, 2
-"""Bits of the schedule's answer to ``begin_batch``: the batch's roles in its accumulation window."""
+OPENS, CLOSES, WINDOWS = 1, 2, 4
+"""Bits of the schedule's answer to ``begin_batch``: the batch's roles in its accumulation window, and whether there are
+windows of several batches."""
 
 _STRATEGY_PIECES = (
     "training_step", "post_training_step", "backward", "pre_backward", "post_backward", "optimizer_step",
@@ -46,22 +47,22 @@ _MODULE_PIECES = ("backward", "optimizer_step", "optimizer_zero_grad")
 _PLAIN_PRECISIONS = (Precision, DoublePrecision, HalfPrecision, MixedPrecision)
 
 
-def make_step(trainer: Trainer) -> Step:
+def make_step(trainer: Trainer) -> tuple[Step, int]:
     """The step for this epoch: manual, direct or by closure."""
     module = trainer.lightning_module
     if not module.automatic_optimization:
-        return _manual(trainer)
+        return _manual(trainer), 0
     from fulmen.trainer import legacy_step
 
     if legacy_step.takes_optimizer_idx(module):
-        return legacy_step.make_step(trainer)
+        return legacy_step.make_step(trainer), 0
     if len(trainer.optimizers) > 1:
         raise several_optimizers_error(len(trainer.optimizers))
     if trainer.fit_loop.forward_only:
-        return _forward_only(trainer)
+        return _forward_only(trainer), 0
     if direct_form_possible(trainer):
-        return _direct(trainer)
-    return _closure(trainer)
+        return _direct(trainer), OPENS | CLOSES
+    return _closure(trainer), 0
 
 
 def direct_form_possible(trainer: Trainer) -> bool:
@@ -132,7 +133,6 @@ def _direct(trainer: Trainer) -> Step:
     before_step = calls(trainer, "on_before_optimizer_step")
     clips = bool(trainer.gradient_clip_val) or module_overrides(module, "configure_gradient_clipping")
     zero_grad = optimizer.zero_grad
-    zeroed, stepped = schedule.zeroed, schedule.stepped
     wants_outputs = any(needs_outputs(call) for call in calls(trainer, "on_train_batch_end"))
     # the parts of the step on the timeline; without them all of it is the trainer's
     mark = trainer.timeline.mark if trainer.timeline.detailed else _no_mark
@@ -152,14 +152,12 @@ def _direct(trainer: Trainer) -> Step:
             extra: dict[str, Any] | None = None
         else:
             loss, extra = split_output(output)
-        window = schedule.accumulate
-        if window != 1 and loss is not None:
-            loss = loss / window
+        if flags & WINDOWS and loss is not None:
+            loss = loss / schedule.accumulate
         if flags & OPENS:
             if before_zero_grad:
                 fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
             zero_grad()
-            zeroed()
             mark(OPTIMIZER)
         if loss is not None:
             if before_backward:
@@ -174,9 +172,9 @@ def _direct(trainer: Trainer) -> Step:
             if clips:
                 clip_gradients(trainer, optimizer)
             optimizer.step()
-            stepped()
             mark(OPTIMIZER)
-        return _outputs(loss, extra or {}) if wants_outputs else None
+        # whoever holds the loss until the next one is there, as a hand-written loop does, saves two microseconds
+        return _outputs(loss, extra or {}) if wants_outputs else loss
 
     return step
 

@@ -9,6 +9,13 @@ class MisconfigurationException(Exception):
     """Arguments, hooks or data do not fit together, so that the run cannot do what was asked for."""
 
 
+class DamagedCheckpoint(RuntimeError):
+    """A checkpoint file that is truncated, altered, or no checkpoint at all. The message says what is wrong with it.
+
+    Cure: load an older one (the message names the newest in the same folder that loads), or copy the file again.
+    """
+
+
 class SIGTERMException(SystemExit):
     """Raised inside the loops after the process received ``SIGTERM``.
 

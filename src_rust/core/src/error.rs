@@ -1,5 +1,7 @@
 //! Every error of the core, with its message beside it.
 
+use std::path::PathBuf;
+
 use thiserror::Error as ThisError;
 
 /// What the core's functions return.
@@ -60,9 +62,32 @@ pub enum Error {
         /// Why it is not possible.
         why: String,
     },
+    /// The operating system refused.
+    #[error("cannot {action} {path}: {reason}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// The system's number for the reason, where it has one.
+        code: Option<i32>,
+        /// The reason in words.
+        reason: String,
+    },
+    /// A file that is not what it should be.
+    #[error("{why}")]
+    Damaged {
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl Error {
+    /// An [`Error::Io`].
+    pub fn io(path: impl Into<PathBuf>, action: &'static str, error: &std::io::Error) -> Self {
+        Self::Io { action, path: path.into(), code: error.raw_os_error(), reason: error.to_string() }
+    }
+
     /// A [`Error::Value`].
     pub fn value(
         argument: impl Into<String>,

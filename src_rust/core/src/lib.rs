@@ -4,12 +4,14 @@
 //! | --- | --- |
 //! | [`schedule`] | every counter of a run and every decision of *when* |
 //! | [`metrics`] | the accumulators behind `self.log` |
+//! | [`checkpoint`] | checkpoint files |
 //! | [`timeline`] | where the time of a run goes |
 //! | [`prefetch`] | rows in memory, gathered into batches ahead of their consumer |
 //!
-//! Nothing here does I/O or reads a clock; time is an argument where it matters. Only [`prefetch`] starts threads, and only
-//! when there is something to gather.
+//! No module reads a clock where time matters to what it decides: time is an argument. Only [`checkpoint`] does I/O. It and
+//! [`prefetch`] start threads, and only when there is something to write or to gather.
 
+pub mod checkpoint;
 pub mod error;
 pub mod metrics;
 pub mod prefetch;

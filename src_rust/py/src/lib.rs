@@ -1,5 +1,6 @@
 //! `fulmen._core`: thin bindings, one file per core module.
 
+mod checkpoint;
 #[cfg(target_os = "linux")]
 mod dlpack;
 mod enter;
@@ -19,10 +20,15 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<checkpoint::CheckpointArchive>()?;
+    module.add_class::<checkpoint::CheckpointBuffers>()?;
+    module.add_class::<checkpoint::CheckpointFile>()?;
     module.add_class::<metrics::MetricStore>()?;
     module.add_class::<prefetch::Batch>()?;
     module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;
+    module.add_function(wrap_pyfunction!(checkpoint::clean_checkpoint_folder, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
     #[cfg(target_os = "linux")]

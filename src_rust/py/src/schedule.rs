@@ -265,14 +265,19 @@ impl Schedule {
         self.timeline = Some(Clock { timeline, wait, rest });
     }
 
-    /// A batch was fetched; 1 if it opens an accumulation window, plus 2 if it closes one.
+    /// A batch was fetched: its index, times 8, plus 1 if it opens an accumulation window, 2 if it closes one, and 4 if
+    /// windows are of several batches. One number, since every call costs.
     #[pyo3(signature = (last, /))]
-    fn begin_batch(&mut self, py: Python<'_>, last: bool) -> u8 {
+    fn begin_batch(&mut self, py: Python<'_>, last: bool) -> u64 {
         if let Some(clock) = &self.timeline {
             clock.timeline.borrow_mut(py).inner.mark(clock.wait, now());
         }
         let batch = self.inner.begin_batch(last);
-        u8::from(batch.opens) | u8::from(batch.closes) << 1
+        let windows = self.inner.config().accumulate != 1;
+        self.inner.batch_idx() << 3
+            | u64::from(batch.opens)
+            | u64::from(batch.closes) << 1
+            | u64::from(windows) << 2
     }
 
     /// The fetched batch and the rest of the epoch are dropped.
@@ -288,8 +293,24 @@ impl Schedule {
         self.inner.stepped();
     }
 
-    fn processed(&mut self) {
+    /// The work on the batch is done. `steps`: 1 if the gradients were zeroed for it, plus 2 if the optimizer stepped
+    /// (automatic optimization), as far as `zeroed` and `stepped` have not said so.
+    #[pyo3(signature = (steps=0, /))]
+    fn processed(&mut self, steps: u64) {
+        if steps & 1 != 0 {
+            self.inner.zeroed();
+        }
+        if steps & 2 != 0 {
+            self.inner.stepped();
+        }
         self.inner.processed();
+    }
+
+    /// `processed` and `tick` in one, for a batch that nothing has to be done for in between.
+    #[pyo3(signature = (steps, now, /))]
+    fn finish(&mut self, py: Python<'_>, steps: u64, now: Option<f64>) -> bool {
+        self.processed(steps);
+        self.tick(py, now)
     }
 
     /// The batch is wrapped up: is anything due? Then ask `due()`, serve it, and call `settle()`.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fulmen.plugins.io.background import Moment
 from fulmen.plugins.io.checkpoint_io import CheckpointIO
+from fulmen.plugins.io.native_io import NativeCheckpointIO
 from fulmen.plugins.io.wrapper import _WrappingCheckpointIO
 
 
@@ -16,10 +19,11 @@ class AsyncCheckpointIO(_WrappingCheckpointIO):
     """Copies a checkpoint's tensors, and has another checkpoint IO write them in a thread while training goes on.
 
     One file is written at a time: a save waits for the one before. An error of the thread is raised at the next call
-    of this object, at the latest in `teardown`.
+    of this object, at the latest in `teardown`. With `NativeCheckpointIO`, the default, copies go into buffers that are kept
+    from save to save, and within a fit parameters and optimizer state are copied while the next forward and backward run.
 
     Args:
-        checkpoint_io: writes the files. None: `TorchCheckpointIO`.
+        checkpoint_io: writes the files. None: `NativeCheckpointIO`.
     """
 
     def __init__(self, checkpoint_io: CheckpointIO | None = None) -> None:
@@ -37,6 +41,13 @@ class AsyncCheckpointIO(_WrappingCheckpointIO):
         Raises:
             Exception: what went wrong in the save before.
         """
+        native = self.native
+        if native is not None:
+            moment = native.moment or Moment()
+            moment.always = True
+            with native.during(moment):
+                native.save_checkpoint(*args, **kwargs)
+            return
         self._wait()
         if "checkpoint" in kwargs:
             kwargs = {**kwargs, "checkpoint": _snapshot(kwargs["checkpoint"])}
@@ -53,8 +64,18 @@ class AsyncCheckpointIO(_WrappingCheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Deletes a checkpoint, after the last one has been written: the old file goes when the new one is safe."""
+        native = self.native
+        if native is not None:
+            native.background.then(partial(native.remove_checkpoint, path), removes=str(path))
+            return
         self._wait()
         super().remove_checkpoint(path)
+
+    @property
+    def native(self) -> NativeCheckpointIO | None:
+        """The wrapped IO, if it is one that can write in the background by itself."""
+        inner = self.checkpoint_io
+        return inner if isinstance(inner, NativeCheckpointIO) else None
 
     def teardown(self) -> None:
         """Waits for the last file, and ends the thread.

@@ -36,7 +36,7 @@ def replace_file(target: Path, write: Callable[[IO[bytes]], Any]) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
@@ -45,7 +45,7 @@ def write_text(target: Path, text: str) -> None:
     replace_file(target, lambda file: file.write(text.encode()))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Makes a rename durable; on Windows, and on file systems that know no such thing, there is nothing to do."""
     if os.name == "nt":
         return

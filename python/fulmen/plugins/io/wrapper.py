@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from fulmen.plugins.io.checkpoint_io import CheckpointIO
-from fulmen.plugins.io.torch_io import TorchCheckpointIO
+from fulmen.plugins.io.native_io import NativeCheckpointIO
 
 
 class _WrappingCheckpointIO(CheckpointIO):
     """Passes everything on to another checkpoint IO.
 
     Args:
-        checkpoint_io: the other one. None: the trainer sets it, in the end a `TorchCheckpointIO`.
+        checkpoint_io: the other one. None: the trainer sets it, in the end a `NativeCheckpointIO`.
     """
 
     def __init__(self, checkpoint_io: CheckpointIO | None = None) -> None:
@@ -23,7 +23,7 @@ class _WrappingCheckpointIO(CheckpointIO):
     def checkpoint_io(self) -> CheckpointIO:
         """The checkpoint IO that does the work."""
         if self._checkpoint_io is None:
-            self._checkpoint_io = TorchCheckpointIO()
+            self._checkpoint_io = NativeCheckpointIO()
         return self._checkpoint_io
 
     @checkpoint_io.setter
