@@ -1,5 +1,6 @@
 //! The ring: what comes out is what was put in, in whatever order slots are given back; and nothing damaged is believed.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

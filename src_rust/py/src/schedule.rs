@@ -274,10 +274,7 @@ impl Schedule {
         }
         let batch = self.inner.begin_batch(last);
         let windows = self.inner.config().accumulate != 1;
-        self.inner.batch_idx() << 3
-            | u64::from(batch.opens)
-            | u64::from(batch.closes) << 1
-            | u64::from(windows) << 2
+        self.inner.batch_idx() << 3 | u64::from(batch.opens) | u64::from(batch.closes) << 1 | u64::from(windows) << 2
     }
 
     /// The fetched batch and the rest of the epoch are dropped.
