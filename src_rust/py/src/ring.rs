@@ -167,15 +167,13 @@ impl RingBatch {
     }
 }
 
+/// Channels and messages, closed channels, ended processes.
+type News<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, Vec<usize>);
+
 /// Waits for messages of workers: channels and messages, closed channels, ended processes. Signals end the wait.
 #[pyfunction]
 #[pyo3(signature = (channels, watched, seconds))]
-pub fn ring_wait<'py>(
-    py: Python<'py>,
-    channels: Vec<i32>,
-    watched: Vec<i32>,
-    seconds: f64,
-) -> PyResult<(Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, Vec<usize>)> {
+pub fn ring_wait<'py>(py: Python<'py>, channels: Vec<i32>, watched: Vec<i32>, seconds: f64) -> PyResult<News<'py>> {
     let open = |files: &[i32]| files.iter().map(|fd| borrowed(*fd)).collect::<PyResult<Vec<_>>>();
     let (channels, watched) = (open(&channels)?, open(&watched)?);
     let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
