@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 from fulmen import errors
 from fulmen.trainer import config_values as values
@@ -76,6 +76,7 @@ class Config:
     model_registry: None
     timeline: bool = True
     prefetch: int | str = "auto"
+    worker_seeding: Literal["batch", "stock"] = "batch"
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -255,6 +256,7 @@ def _check_rest(given: dict[str, Any]) -> None:
         )
     given["model_registry"] = None
     given["prefetch"] = values.prefetch(given.get("prefetch", "auto"))
+    given["worker_seeding"] = values.worker_seeding(given.get("worker_seeding", "batch"))
 
 
 def _profiler(profiler: Any) -> Any:

@@ -240,3 +240,18 @@ def prefetch(value: Any) -> int | str:
     if value < 0:
         raise errors.value_error("Trainer(prefetch)", expected, value, cure)
     return int(value) or "off"
+
+
+def worker_seeding(value: Any) -> str:
+    """How worker processes seed their generators: "batch" or "stock".
+
+    Raises:
+        ValueError: other text.
+        TypeError: no text.
+    """
+    expected, cure = '"batch" or "stock"', 'Pass "batch", or leave it out'
+    if not isinstance(value, str):
+        raise errors.type_error("Trainer(worker_seeding)", expected, value, cure)
+    if value not in ("batch", "stock"):
+        raise errors.value_error("Trainer(worker_seeding)", expected, value, cure)
+    return value

@@ -53,8 +53,11 @@ class Loaders:
         self._feed: Feed | None = None
         self.combined = combined
         self.limits = limits
+        config = trainer._config
         self.sources = (
-            [] if combined is None else [choose(each, trainer._config.prefetch) for each in combined.flattened]
+            []
+            if combined is None
+            else [choose(each, config.prefetch, config.worker_seeding) for each in combined.flattened]
         )
         self.num_batches: int | None = 0
         if combined is not None:

@@ -98,6 +98,9 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             went.
         prefetch: how batches are got ready: "auto" finds the fastest way that gives exactly the loaders' batches, "off"
             uses the loaders as they are, a number is the most batches to make ahead.
+        worker_seeding: how worker processes of loaders seed their random generators: "batch" seeds them anew for every batch,
+            from run, epoch and batch, so that a resumed run sees the same augmentation whatever the number of workers;
+            "stock" seeds each worker once, as the stock loader does.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -152,6 +155,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         model_registry: str | None = None,
         timeline: bool = True,
         prefetch: int | str = "auto",
+        worker_seeding: str = "batch",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)

@@ -40,6 +40,20 @@ pub enum Error {
         /// How many bytes were asked for.
         bytes: usize,
     },
+    /// The operating system refuses something.
+    #[error("cannot {what}: {why}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// What the system says.
+        why: String,
+    },
+    /// What came from another process cannot be.
+    #[error("the memory shared with a worker process is damaged: {why}")]
+    Transport {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A saved state that cannot be restored.
     #[error("cannot restore {what}: {why}")]
     State {

@@ -1,4 +1,5 @@
 //! The writer against the reader, and the reader against everything else.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::type_complexity)] // a test that fails is meant to panic
 
 use std::io::{self, Write};
 

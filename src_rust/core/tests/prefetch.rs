@@ -1,6 +1,5 @@
 //! Gathering against a slow reference, and what may go wrong with threads and buffers. Runs under Miri too.
-
-#![allow(clippy::unwrap_used, clippy::panic)] // a test that fails is meant to panic
+#![allow(clippy::unwrap_used, clippy::panic, clippy::type_complexity)] // a test that fails is meant to panic
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

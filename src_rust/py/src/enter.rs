@@ -34,7 +34,8 @@ fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         Error::Value { .. } => PyValueError::new_err(message),
         Error::Configuration { .. } => instance(py_imports::misconfiguration_exception(py), message),
         Error::Memory { .. } => PyMemoryError::new_err(message),
-        Error::State { .. } => PyRuntimeError::new_err(message),
+        Error::System { .. } => PyOSError::new_err(message),
+        Error::Transport { .. } | Error::State { .. } => PyRuntimeError::new_err(message),
         // with a number the exception becomes the fitting kind of OSError, PermissionError for one
         Error::Io { code: Some(code), path, .. } => PyOSError::new_err((*code, message, path.clone())),
         Error::Io { code: None, .. } => PyOSError::new_err(message),

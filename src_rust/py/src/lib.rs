@@ -1,12 +1,16 @@
 //! `fulmen._core`: thin bindings, one file per core module.
 
 mod checkpoint;
+#[cfg(target_os = "linux")]
+mod dlpack;
 mod enter;
 mod metrics;
 mod metrics_batch;
 mod metrics_sites;
 mod prefetch;
 mod py_imports;
+#[cfg(target_os = "linux")]
+mod ring;
 mod schedule;
 mod timeline;
 
@@ -27,5 +31,15 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_class::<timeline::Timeline>()?;
     module.add_function(wrap_pyfunction!(schedule::resolve_limit, module)?)?;
+    #[cfg(target_os = "linux")]
+    {
+        module.add_class::<ring::RingBatch>()?;
+        module.add_class::<ring::RingConsumer>()?;
+        module.add_class::<ring::RingProducer>()?;
+        module.add_function(wrap_pyfunction!(ring::ring_die_with_parent, module)?)?;
+        module.add_function(wrap_pyfunction!(ring::ring_note_fork, module)?)?;
+        module.add_function(wrap_pyfunction!(ring::ring_send, module)?)?;
+        module.add_function(wrap_pyfunction!(ring::ring_wait, module)?)?;
+    }
     Ok(())
 }

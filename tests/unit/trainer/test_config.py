@@ -29,7 +29,7 @@ def test_the_fields_are_the_arguments_in_their_order():
 
 LIGHTNING = 41
 """Arguments that Lightning has too; ours come after them."""
-OWN = ["timeline", "prefetch"]
+OWN = ["timeline", "prefetch", "worker_seeding"]
 
 
 @pytest.mark.parametrize(("given", "normal"), [("auto", "auto"), ("off", "off"), (0, "off"), (3, 3)])
@@ -312,3 +312,14 @@ def test_barebones():
 def test_barebones_refuses_what_costs_time(name, value):
     with pytest.raises(ValueError, match=f"barebones=True.*{name}"):
         config(barebones=True, **{name: value})
+
+
+@pytest.mark.parametrize(("given", "error"), [("per batch", ValueError), (True, TypeError), (None, TypeError)])
+def test_worker_seeding_is_checked(given, error):
+    with pytest.raises(error, match=r"Trainer\(worker_seeding\)"):
+        config(worker_seeding=given)
+
+
+def test_worker_seeding_by_batch_is_the_default():
+    assert config().worker_seeding == "batch"
+    assert config(worker_seeding="stock").worker_seeding == "stock"

@@ -58,7 +58,7 @@ def trainer_of(module=None, datamodule=None, fn=TrainerFn.FITTING, ranks=1, rank
         state=SimpleNamespace(fn=fn, stage=None),
         fit_loop=SimpleNamespace(epoch_progress=SimpleNamespace(current=SimpleNamespace(processed=0))),
         _hook=None,
-        _config=SimpleNamespace(use_distributed_sampler=True, prefetch="auto"),
+        _config=SimpleNamespace(use_distributed_sampler=True, prefetch="auto", worker_seeding="batch"),
         _devices=SimpleNamespace(is_distributed=ranks > 1),
         distributed_sampler_kwargs={"num_replicas": ranks, "rank": rank},
         num_devices=1,
@@ -327,7 +327,7 @@ def test_distributed_samplers_that_are_left_alone():
     own = DataLoader(range(4), sampler=DistributedSampler(range(4), 2, 0))
     assert load(trainer_of(ranks=2, train=own), FIT).combined.iterables is own
     plain = DataLoader(range(4))
-    settings = {"_config": SimpleNamespace(use_distributed_sampler=False, prefetch="auto")}
+    settings = {"_config": SimpleNamespace(use_distributed_sampler=False, prefetch="auto", worker_seeding="batch")}
     assert load(trainer_of(ranks=2, train=plain, settings=settings), FIT).combined.iterables is plain
 
 
@@ -494,7 +494,7 @@ def test_stateful_loaders_go_on_where_they_were():
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_workers_of_a_pass_end_with_the_next_one(ends):
+def test_workers_stay_until_the_loaders_are_closed(ends):
     ready = load(trainer_of(train=DataLoader(range(4), num_workers=1)), FIT)
     feed = ready.feed()
     for _ in feed:
@@ -503,8 +503,7 @@ def test_workers_of_a_pass_end_with_the_next_one(ends):
     workers = multiprocessing.active_children()
     assert workers
     second = ready.feed()
-    assert not any(worker.is_alive() for worker in workers)
-    workers = multiprocessing.active_children()
+    assert multiprocessing.active_children() == workers
     assert len(list(second)) == 4
     ready.close()
     assert not any(worker.is_alive() for worker in workers)

@@ -9,6 +9,7 @@
 //! | [`plan`] | from indices to addresses; checks every index |
 //! | [`copy`] | rows of equal width from anywhere to one place |
 //! | [`pool`] | buffers that come back when they are dropped |
+//! | [`ring`] | batches in memory that worker processes share (Linux) |
 //! | [`engine`] | threads that work on chunks of batches; who waits for a batch helps |
 //!
 //! **Invariants.**
@@ -28,6 +29,8 @@ pub mod copy;
 pub mod engine;
 pub mod plan;
 pub mod pool;
+#[cfg(target_os = "linux")]
+pub mod ring;
 
 pub use engine::{Engine, Ticket};
 pub use plan::{Indices, Located, Node, Plan, Region};
