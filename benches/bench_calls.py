@@ -43,7 +43,8 @@ def build_specific(folder: Path) -> Path:
 def load(path: Path) -> Any:
     """A build of the core, beside any other."""
     spec = importlib.util.spec_from_file_location("_core", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

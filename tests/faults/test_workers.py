@@ -232,6 +232,12 @@ def test_the_interpreter_ends(how: str) -> None:
 
 
 def test_a_fork_keeps_the_batches_it_sees() -> None:
+    # in a process of its own: a fork of one with the test runner's threads may hang for their reasons
+    command = [sys.executable, "-c", f"from {__name__} import fork_and_look; fork_and_look()"]
+    subprocess.run(command, cwd=Path(__file__).parents[2], timeout=100, check=True)
+
+
+def fork_and_look() -> None:
     """The child's batches stay as they are, whatever the parent does; the child may make passes of its own."""
     source: Any = choose(loader_of(Numbers(rows=400, width=5000), workers=1))
     run = source.epoch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -182,4 +183,5 @@ def test_limits(tmp_path, name, options):
 @pytest.mark.parametrize("seeded", ["0", "1"])
 def test_generators_of_workers(tmp_path, seeded, monkeypatch):
     monkeypatch.setenv("PL_SEED_WORKERS", seeded)
+    monkeypatch.setattr(fulmen, "Trainer", partial(fulmen.Trainer, worker_seeding="stock"))
     compare(tmp_path, loaders_of("workers"), "fit", None)

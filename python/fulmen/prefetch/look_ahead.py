@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -155,9 +154,9 @@ class LookAheadSource(Source):
         """Makes a batch here, and sees what it costs and whether a random generator has moved."""
         own = own_generators(self.loader)
         before = global_generators(), generator_states(own)
-        begin = time.perf_counter()
+        begin = perf_counter()
         batch = inner._dataset_fetcher.fetch(indices)
-        taken = time.perf_counter() - begin
+        taken = perf_counter() - begin
         if not same_states(before, (global_generators(), generator_states(own))):
             self._decide_against("they draw from random generators, in turn with the training")
         elif not self._settled and len(self._probed) >= 2 and taken < WORTH:

@@ -14,10 +14,10 @@ that shares the copy of parameters and optimizer state, and queues.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -158,9 +158,9 @@ class Background:
 
     def _wait_for(self, event: threading.Event) -> None:
         if not event.is_set():
-            begin = time.perf_counter()
+            begin = perf_counter()
             event.wait()
-            self.waited += time.perf_counter() - begin
+            self.waited += perf_counter() - begin
 
     # ---- afterwards --------------------------------------------------------------------------------------------------
 
@@ -210,11 +210,11 @@ class Background:
         while self._jobs:
             future = self._jobs[0].future
             if future is not None and not future.done():
-                begin = time.perf_counter()
+                begin = perf_counter()
                 try:
                     future.exception()
                 finally:
-                    self.waited += time.perf_counter() - begin
+                    self.waited += perf_counter() - begin
             self._finish(self._jobs.pop(0))
 
     def _finish(self, job: _Job) -> None:
