@@ -304,7 +304,7 @@ class Ledger:
 
         Args:
             metrics: numbers by name.
-            step: the x value; None: a metric called "step", or the number of closed accumulation windows.
+            step: the x value; None: a metric called "step", or the place on the trainer's ``log_axis``.
         """
         if not self.trainer.loggers or not metrics:
             return
@@ -314,8 +314,8 @@ class Ledger:
             if own is not None:
                 step = int(own)
             else:
-                row.setdefault("epoch", self.trainer.current_epoch)
-                step = self.trainer._schedule.closed_windows
+                row.setdefault("epoch", self.trainer._axis.epoch())
+                step = self.trainer._axis.position
         for logger in self.trainer.loggers:
             logger.log_metrics(metrics=row, step=step)
             logger.save()
@@ -326,7 +326,7 @@ class Ledger:
             self.log_metrics(self._row(by_step=True))
 
     def send_eval_step_rows(self) -> None:
-        """The values of an evaluation step, on an x axis of their own."""
+        """The values of an evaluation step, on an x axis of their own unless ``log_axis`` is shared."""
         if not self.trainer.loggers:
             return
         key = (self._stage, self._current_loader)
@@ -334,7 +334,7 @@ class Ledger:
         self._eval_rows[key] = x + 1
         row = self._row(by_step=True)
         if row:
-            self.log_metrics(row, step=x)
+            self.log_metrics(row, step=None if self.trainer._axis.shared else x)
 
     def send_epoch_rows(self) -> None:
         """The values of an epoch. In training, metric objects start anew after it."""
