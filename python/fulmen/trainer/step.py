@@ -68,17 +68,27 @@ def make_step(trainer: Trainer) -> tuple[Step, int]:
 
 def direct_form_possible(trainer: Trainer) -> bool:
     """Has nobody a say in how forward, backward and step are put together?"""
+    return reason_for_closure(trainer) is None
+
+
+def reason_for_closure(trainer: Trainer) -> str | None:
+    """Who has a say in how forward, backward and step are put together, so that it takes a closure; None: nobody."""
     module, strategy = trainer.lightning_module, trainer.strategy
     precision = strategy.precision_plugin
-    if not isinstance(strategy, SingleDeviceStrategy) or type(precision) not in _PLAIN_PRECISIONS:
-        return False
+    if not isinstance(strategy, SingleDeviceStrategy):
+        return f"the strategy is {type(strategy).__name__}"
+    if type(precision) not in _PLAIN_PRECISIONS:
+        return f"the precision is {type(precision).__name__}"
     if getattr(precision, "scaler", None) is not None:
-        return False
-    if any(overrides(strategy, name, SingleDeviceStrategy) for name in _STRATEGY_PIECES):
-        return False
-    if any(module_overrides(module, name) for name in _MODULE_PIECES):
-        return False
-    return all(_steps_without_closure(optimizer) for optimizer in trainer.optimizers)
+        return "the precision scales gradients"
+    for owner, found in (
+        (strategy, [name for name in _STRATEGY_PIECES if overrides(strategy, name, SingleDeviceStrategy)]),
+        (module, [name for name in _MODULE_PIECES if module_overrides(module, name)]),
+    ):
+        if found:
+            return f"{type(owner).__name__} has its own {found[0]}"
+    own = [optimizer for optimizer in trainer.optimizers if not _steps_without_closure(optimizer)]
+    return f"the optimizer {type(own[0]).__name__} may call it several times, or not" if own else None
 
 
 def _steps_without_closure(optimizer: Optimizer) -> bool:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fulmen.loggers import Logger
     from fulmen.profilers import Profiler
     from fulmen.strategies import Strategy
+    from fulmen.trainer.explain import Explanation
     from fulmen.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 __all__ = ["Trainer"]
@@ -408,6 +409,34 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         except BaseException as exception:
             run.abandon(self, exception)
             raise
+
+    def explain(
+        self,
+        model: LightningModule | None = None,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        show: bool = True,
+    ) -> Explanation:
+        """Says, before or after a fit, what it does: hooks in their order and who implements them, the form of a step, what is
+        due when, what ends it, and where batches come from and why so. Nothing is run.
+
+        Args:
+            model: the module; None: that of the last run.
+            train_dataloaders: what will be passed to fit; None: the loaders of the last fit.
+            val_dataloaders: the same for validation.
+            show: print it, on one process only.
+
+        Returns:
+            The sections, by title; ``str()`` of it is the text.
+        """
+        from fulmen.trainer.explain import explain
+
+        explanation = explain(
+            self, None if model is None else unwrap(model), {"train": train_dataloaders, "val": val_dataloaders}
+        )
+        if show and self.is_global_zero:
+            explanation.show()
+        return explanation
 
     # ---- while running -----------------------------------------------------------------------------------------------
 
