@@ -14,7 +14,7 @@ from torchmetrics.aggregation import MeanMetric
 
 import fulmen as L
 from fulmen.trainer.logging import Ledger
-from fulmen.trainer.nan_policy import WatchingLedger
+from fulmen.trainer.nan_policy import WatchingLedger, watched_optimizer, watched_step, watched_window
 from fulmen.trainer.step import direct_form_possible
 from fulmen.utilities.exceptions import MisconfigurationException
 
@@ -309,6 +309,11 @@ def test_ignore_takes_no_part(tmp_path: Path) -> None:
         trainer = fit(tmp_path, net, "ignore")
     assert type(trainer._ledger) is Ledger
     assert all(moved(net))
+    # the step consists of the very same calls
+    step, optimizer = net.training_step, trainer.optimizers[0]
+    assert watched_step(trainer, step) is step and watched_optimizer(trainer, optimizer) is optimizer
+    whole: Any = lambda batch, batch_idx, flags: None  # noqa: E731
+    assert watched_window(trainer, whole, 1) is whole
 
 
 def test_a_second_run_starts_with_nothing_found(tmp_path: Path) -> None:
