@@ -14,7 +14,7 @@ from torchmetrics.aggregation import MeanMetric
 
 import fulmen as L
 from fulmen.trainer.logging import Ledger
-from fulmen.trainer.nan_policy import WatchingLedger, watched_optimizer, watched_step, watched_window
+from fulmen.trainer.nan_policy import WatchingLedger, check_policy, watched_optimizer, watched_step, watched_window
 from fulmen.trainer.step import direct_form_possible
 from fulmen.utilities.exceptions import MisconfigurationException
 
@@ -323,3 +323,17 @@ def test_a_second_run_starts_with_nothing_found(tmp_path: Path) -> None:
     trainer.fit_loop.max_epochs = 2
     trainer.fit(Net(), DataLoader(TensorDataset(torch.randn(4, 4)), batch_size=2))
     assert trainer._ledger.dropped == 0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [("root_device", torch.device("cuda", 0), "a run on cuda:0"), ("world_size", 2, "received 2 processes")],
+)
+def test_skip_step_needs_one_process_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, words: str
+) -> None:
+    trainer = fit(tmp_path, Net(), "skip_step", limit_train_batches=1)
+    owner = type(trainer.strategy) if name == "root_device" else L.Trainer
+    monkeypatch.setattr(owner, name, property(lambda self: value))
+    with pytest.raises(MisconfigurationException, match=words):
+        check_policy(trainer)
