@@ -1,0 +1,319 @@
+"""`Synchroniser`: values logged with ``sync_dist`` as all processes together have them.
+
+When a row is due, or an epoch ends, every process of a group puts what it has of all due values into one block of float64
+numbers, and one ``all_gather`` gives each process the blocks of all::
+
+    round, turn, place in turn, digest of the keys, number of keys, then (value, amount) for each key, sorted
+
+*round* counts passes over data and is the same everywhere. *turn* says which moment within the pass this is: a row of the
+loader 0, 1, …, or the pass's end. Processes with fewer batches come to the end while others still send rows: the earliest
+turn counts, those who are ahead add nothing to it and come back for the next block. So nobody waits for a process that has
+no batch left, and each value is merged from exactly those that have one.
+
+The blocks travel in a process group of their own (gloo), so that they never meet a collective of the training. Processes
+whose keys differ find that by the digests; one that has no key at all never sends a block, but leaves a note in the
+store of torch.distributed that it has passed, and who waits longer than `PATIENCE` looks there. See
+``docs/decisions/0010-values-of-several-processes.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fulmen import errors
+
+if TYPE_CHECKING:
+    from fulmen.trainer.logging_entry import Entry
+    from fulmen.trainer.trainer import Trainer
+
+PATIENCE = 5.0
+"""Seconds to wait for other processes before looking whether they come at all."""
+
+CAPACITY = 60
+"""Keys that one block holds; further ones travel in a second block."""
+
+_HEAD = 5
+_END = 1 << 20
+_runs = count()
+#: a group's processes -> the group that its blocks travel in; forgotten when torch.distributed is torn down
+_channels: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary()
+
+#: a round, a turn and the place within it
+Place = tuple[int, int, int]
+
+
+class Synced:
+    """What all processes together have of an entry.
+
+    Args:
+        key: how messages call it.
+        ranks: the processes that share it.
+        late: whether it is logged when an epoch ends, after the other values of the epoch have been merged.
+
+    Attributes:
+        step: the last step value; None before the first.
+        epoch: the epoch's value; None before it is known.
+        known: whether there ever was a common step value.
+    """
+
+    def __init__(self, key: str, ranks: tuple[int, ...], late: bool) -> None:
+        self.key, self.ranks, self.late = key, ranks, late
+        self.known = False
+        self.reset()
+
+    def reset(self) -> None:
+        """A new epoch begins."""
+        self.step: float | Tensor | None = None
+        self.epoch: float | Tensor | None = None
+        self._merged = {True: 0, False: 0}
+
+    def has_new(self, updates: int, step: bool) -> bool:
+        """Were values taken in since they were merged last?"""
+        return updates != self._merged[step]
+
+    def merged(self, value: float | Tensor | None, updates: int, step: bool) -> None:
+        """There is a new common value; None: no process had one."""
+        self._merged[step] = updates
+        if not step:
+            self.epoch = value
+        elif value is not None:
+            self.step, self.known = value, True
+
+
+class Synchroniser:
+    """Merges values over processes, at moments that all of them come to.
+
+    Args:
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self._rank, self._everyone = rank, tuple(range(world_size))
+        self._store = dist.PrefixStore(f"fulmen/values/{next(_runs)}", dist.distributed_c10d._get_default_store())
+        self._round = self._ends = 0
+        self._rows: Counter[int] = Counter()
+        self._met: set[tuple[int, ...]] = set()
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Synchroniser | None:
+        """The one for a trainer; None where there is only one process."""
+        if trainer.world_size < 2 or not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() < 2:
+            return None
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    def describe(self, entry: Entry, hook: str, options: str, group: Any) -> Synced | None:
+        """What an entry needs to be merged; None: this process is not in its group.
+
+        Args:
+            entry: the new entry.
+            hook: where it is logged.
+            options: the rest of what has to be the same in every process.
+            group: a process group; None: all processes.
+        """
+        if group is None:
+            ranks = self._everyone
+        elif group is dist.GroupMember.NON_GROUP_MEMBER or dist.get_rank(group) < 0:
+            return None
+        else:
+            ranks = tuple(sorted(dist.get_process_group_ranks(group)))
+        levels = "+".join(name for name, on in (("step", entry.step), ("epoch", entry.epoch)) if on)
+        key = f"{entry.base_name} ({hook}, {options}, {levels})"
+        return Synced(key, ranks, late=hook.endswith("_epoch_end"))
+
+    # ---- moments -----------------------------------------------------------------------------------------------------
+
+    def begin_pass(self) -> None:
+        """A pass over data begins, or goes on after another one."""
+        self._round += 1
+        self._ends = 0
+        self._rows.clear()
+
+    def row(self, entries: Iterable[Entry], loader: int | None, note: bool) -> None:
+        """Merges step values, for a row.
+
+        Args:
+            entries: those that the row is about.
+            loader: index of the loader in hand.
+            note: leave a note that this process has passed, if it had nothing to merge. In training, where the next
+                step may wait for those who wait here; an evaluation leaves one at its end.
+        """
+        turn = loader or 0
+        self._rows[turn] += 1
+        place = (self._round, turn, self._rows[turn])
+        shared = [e for e in entries if e.synced is not None and e.step]
+        self._merge(place, shared, [], step=True, note=note)
+
+    def end(self, entries: Iterable[Entry]) -> None:
+        """Merges epoch values: the first time those of the pass, later those that hooks of its end have logged since."""
+        self._ends += 1
+        place = (self._round, _END, self._ends)
+        shared = [e for e in entries if e.synced is not None]
+        if self._ends == 1:
+            # where rows are merged, processes with more batches may still wait for this one
+            due = [e for e in shared if not e.synced.late]  # type: ignore[union-attr]
+            passengers = [e for e in due if not e.epoch]
+        else:
+            due = [e for e in shared if e.synced.late and e.synced.has_new(e.updates(), step=False)]  # type: ignore[union-attr]
+            passengers = []
+        self._merge(place, due, passengers, step=False, note=True)
+
+    def _merge(self, place: Place, due: Sequence[Entry], passengers: list[Entry], step: bool, note: bool) -> None:
+        groups: dict[tuple[int, ...], list[Entry]] = {}
+        for entry in due:
+            assert entry.synced is not None
+            groups.setdefault(entry.synced.ranks, []).append(entry)
+        for ranks, entries in groups.items():
+            entries.sort(key=lambda entry: entry.synced.key)  # type: ignore[union-attr]
+            rows = self._exchange(ranks, place, entries, step)
+            for index, entry in enumerate(entries):
+                if entry in passengers:
+                    continue
+                assert entry.synced is not None
+                entry.synced.merged(entry.merge([row[index] for row in rows]), entry.updates(), step)
+        if note and (self._everyone not in groups or len(groups) > 1):
+            self._store.set(f"passed/{self._rank}", json.dumps(place))
+
+    # ---- blocks ------------------------------------------------------------------------------------------------------
+
+    def _exchange(
+        self, ranks: tuple[int, ...], place: Place, entries: list[Entry], step: bool
+    ) -> list[list[tuple[float, float]]]:
+        """The parts of all processes that are at this place: for each process one pair for each entry."""
+        channel = self._channel(ranks, place, entries)
+        keys = [entry.synced.key for entry in entries]  # type: ignore[union-attr]
+        pairs = torch.zeros(max(len(entries), CAPACITY), 2, dtype=torch.float64)
+        if entries:
+            pairs[: len(entries)] = _parts(entries, step)
+        digest = int.from_bytes(hashlib.blake2b("\n".join(keys).encode(), digest_size=6).digest(), "big")
+        head = torch.tensor([*place, digest, len(entries)], dtype=torch.float64)
+        block = torch.cat((head, pairs[:CAPACITY].flatten()))
+
+        def waiting() -> str:
+            return f"waits to merge {keys}"
+
+        while True:
+            blocks = self._gather(channel, block, ranks, place, waiting)
+            heads = [tuple(int(x) for x in row[:_HEAD].tolist()) for row in blocks]
+            turn = min(head[1] for head in heads)
+            active = [i for i, head in enumerate(heads) if head[1] == turn]
+            first = heads[active[0]]
+            if any(head[0] != place[0] for head in heads) or any(heads[i] != first for i in active):
+                self._refuse(channel, ranks, place, keys)
+            parts = [row[_HEAD:].reshape(-1, 2) for row in blocks]
+            if first[4] > CAPACITY:
+                rest = pairs[CAPACITY:] if place[1] == turn else torch.zeros(first[4] - CAPACITY, 2, dtype=torch.float64)
+                more = self._gather(channel, rest, ranks, place, waiting)
+                parts = [torch.cat(both) for both in zip(parts, more, strict=True)]
+            if place[1] == turn:
+                return [[(v, a) for v, a in parts[i][: len(entries)].tolist()] for i in active]
+
+    def _channel(self, ranks: tuple[int, ...], place: Place, entries: list[Entry]) -> Any:
+        """The group that blocks travel in. It is made when all processes have come for the first time in this run."""
+        if ranks not in self._met:
+            name = "-".join(map(str, ranks))
+            self._store.set(f"{name}/{self._rank}", "here")
+            keys = [f"{name}/{rank}" for rank in ranks]
+            waited = 0.0
+            while not self._store.check(keys):
+                waited = self._pause(waited, ranks, place, [e.synced.key for e in entries])  # type: ignore[union-attr]
+            self._met.add(ranks)
+        # keyed by the default group, so that a later one makes its own
+        channels = _channels.setdefault(dist.group.WORLD, {})
+        if ranks not in channels:
+            channels[ranks] = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
+        return channels[ranks]
+
+    def _pause(self, waited: float, ranks: tuple[int, ...], place: Place, keys: list[str]) -> float:
+        pause = min(0.1, 0.001 + waited / 10)
+        time.sleep(pause)
+        if waited > PATIENCE:
+            self._look_for_passed(ranks, place, f"waits to merge {keys}")
+            waited = PATIENCE - 1.0
+        return waited + pause
+
+    def _gather(
+        self, channel: Any, block: Tensor, ranks: tuple[int, ...], place: Place, waiting: Callable[[], str]
+    ) -> list[Tensor]:
+        out = [torch.empty_like(block) for _ in ranks]
+        work = dist.all_gather(out, block, group=channel, async_op=True)
+        patience = PATIENCE
+        while True:
+            try:
+                work.wait(timedelta(seconds=patience))
+                return out
+            except RuntimeError:
+                # a wait that is over says so by the same exception as a broken connection
+                if work.is_completed():
+                    raise
+            self._look_for_passed(ranks, place, waiting())
+            patience = 1.0
+
+    # ---- what may be wrong -------------------------------------------------------------------------------------------
+
+    def _look_for_passed(self, ranks: tuple[int, ...], place: Place, waiting: str) -> None:
+        passed = []
+        for rank in ranks:
+            note = f"passed/{rank}"
+            if rank != self._rank and self._store.check([note]) and tuple(json.loads(self._store.get(note))) >= place:
+                passed.append(rank)
+        if passed:
+            verb, plural = ("has", "") if len(passed) == 1 else ("have", "s")
+            raise _differ(
+                f"rank {self._rank} {waiting}, and rank{plural} {', '.join(map(str, passed))} {verb} gone on without "
+                "logging any of them"
+            )
+
+    def _refuse(self, channel: Any, ranks: tuple[int, ...], place: Place, keys: list[str]) -> NoReturn:
+        """Everybody comes here together, and learns who has what."""
+        everyone: list[Any] = [None] * len(ranks)
+        dist.all_gather_object(everyone, (place, keys), group=channel)
+        have = {rank: set(theirs) for rank, (_, theirs) in zip(ranks, everyone, strict=True)}
+        common = set.intersection(*have.values())
+        odd = [
+            f"{key!r} only on rank {', '.join(str(r) for r in ranks if key in have[r])}"
+            for key in sorted(set.union(*have.values()) - common)
+        ]
+        if not odd:
+            at = ", ".join(f"rank {r} at row {p[2]} of pass {p[0]}" for r, (p, _) in zip(ranks, everyone, strict=True))
+            odd = [f"{sorted(common)} a different number of times ({at})"]
+        raise _differ("; ".join(odd))
+
+
+def _differ(received: str) -> Exception:
+    return errors.misconfiguration(
+        "self.log(..., sync_dist=True)",
+        "the same names, hooks and options in every process",
+        errors.Words(received),
+        "Log it in every process, or pass `sync_dist=False` (`rank_zero_only=True` for what only rank 0 logs)",
+    )
+
+
+def _parts(entries: list[Entry], step: bool) -> Tensor:
+    """(value, amount) of each entry, on the CPU. Values on a device come over in one copy."""
+    pairs = []
+    tensors: dict[int, Tensor] = {}
+    for index, entry in enumerate(entries):
+        assert entry.synced is not None
+        new = not step or entry.synced.has_new(entry.updates(), step=True)
+        value, amount = entry.parts(step) if new else (0.0, 0.0)
+        if isinstance(value, Tensor):
+            tensors[index] = value
+            value = 0.0
+        pairs.append((value, amount))
+    parts = torch.tensor(pairs, dtype=torch.float64)
+    if tensors:
+        parts[list(tensors), 0] = torch.stack([t.detach().double() for t in tensors.values()]).cpu()
+    return parts
