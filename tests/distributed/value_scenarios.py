@@ -209,7 +209,9 @@ def groups(folder: Path) -> dict[str, Any]:
 
     class Grouped(Silent):
         def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
-            self.log("ours", float(self.global_rank), on_epoch=True, sync_dist=True, sync_dist_group=group, reduce_fx="sum")
+            self.log(
+                "ours", float(self.global_rank), on_epoch=True, sync_dist=True, sync_dist_group=group, reduce_fx="sum"
+            )
             self.log("all", float(self.global_rank), on_epoch=True, sync_dist=True, reduce_fx="sum")
 
     made, _ = trainer()
@@ -321,3 +323,11 @@ def no_keys_on_one_rank(folder: Path) -> Any:
 
 def no_keys_in_epochs(folder: Path) -> Any:
     return _fit_differing(["loss"] if dist.get_rank() == 0 else [], [], on_step=False, on_epoch=True)
+
+
+def after_an_error(folder: Path) -> Any:
+    """A run that goes well, in processes in which one gave up waiting before."""
+    first = key_of_one_rank(folder)
+    made, rows = trainer()
+    made.fit(Differing(["loss"], ["extra"]), loader([torch.ones(2)] * 3))
+    return first[0], plain(made.callback_metrics)

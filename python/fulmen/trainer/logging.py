@@ -108,9 +108,13 @@ class Ledger:
     def _end_epoch(self) -> None:
         self._look()
         self.clear_batch()
-        self._epoch_view = self._changed = True
         if self._sync is not None:
             self._sync.end(self._entries.values())
+            # rows of other processes may have come in
+            self._changed = True
+            self._look()
+        self._epoch_view = self._changed = True
+        if self._sync is not None:
             # together, as these objects wait for those of the other processes: a look may come in one process alone
             for entry in self._entries.values():
                 if isinstance(entry, MetricEntry) and entry.epoch:
@@ -349,7 +353,7 @@ class Ledger:
 
     def _synchronise_row(self, note: bool) -> None:
         assert self._sync is not None
-        self._sync.row(self._visible(), self._store.loader, note)
+        self._sync.row(self._entries.values(), self._store.loader, note)
         self._changed = True
 
     def send_eval_step_rows(self) -> None:

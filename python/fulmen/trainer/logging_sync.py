@@ -22,7 +22,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -52,6 +52,8 @@ _channels: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionar
 
 #: a round, a turn and the place within it
 Place = tuple[int, int, int]
+#: for each process a pair (value, amount) for each entry
+Parts = list[list[tuple[float, float]]]
 
 
 class Synced:
@@ -102,7 +104,9 @@ class Synchroniser:
 
     def __init__(self, rank: int, world_size: int) -> None:
         self._rank, self._everyone = rank, tuple(range(world_size))
-        self._store = dist.PrefixStore(f"fulmen/values/{next(_runs)}", dist.distributed_c10d._get_default_store())
+        self._store = dist.PrefixStore(  # type: ignore[attr-defined]
+            f"fulmen/values/{next(_runs)}", dist.distributed_c10d._get_default_store()
+        )
         self._round = self._ends = 0
         self._rows: Counter[int] = Counter()
         self._met: set[tuple[int, ...]] = set()
@@ -141,11 +145,11 @@ class Synchroniser:
         self._ends = 0
         self._rows.clear()
 
-    def row(self, entries: Iterable[Entry], loader: int | None, note: bool) -> None:
+    def row(self, entries: Collection[Entry], loader: int | None, note: bool) -> None:
         """Merges step values, for a row.
 
         Args:
-            entries: those that the row is about.
+            entries: of the stage.
             loader: index of the loader in hand.
             note: leave a note that this process has passed, if it had nothing to merge. In training, where the next
                 step may wait for those who wait here; an evaluation leaves one at its end.
@@ -153,10 +157,9 @@ class Synchroniser:
         turn = loader or 0
         self._rows[turn] += 1
         place = (self._round, turn, self._rows[turn])
-        shared = [e for e in entries if e.synced is not None and e.step]
-        self._merge(place, shared, [], step=True, note=note)
+        self._merge(place, entries, _of_row(entries, turn), [], step=True, note=note)
 
-    def end(self, entries: Iterable[Entry]) -> None:
+    def end(self, entries: Collection[Entry]) -> None:
         """Merges epoch values: the first time those of the pass, later those that hooks of its end have logged since."""
         self._ends += 1
         place = (self._round, _END, self._ends)
@@ -168,44 +171,44 @@ class Synchroniser:
         else:
             due = [e for e in shared if e.synced.late and e.synced.has_new(e.updates(), step=False)]  # type: ignore[union-attr]
             passengers = []
-        self._merge(place, due, passengers, step=False, note=True)
+        self._merge(place, entries, due, passengers, step=False, note=True)
 
-    def _merge(self, place: Place, due: Sequence[Entry], passengers: list[Entry], step: bool, note: bool) -> None:
+    def _merge(
+        self,
+        place: Place,
+        everything: Collection[Entry],
+        due: list[Entry],
+        passengers: list[Entry],
+        step: bool,
+        note: bool,
+    ) -> None:
         groups: dict[tuple[int, ...], list[Entry]] = {}
         for entry in due:
             assert entry.synced is not None
             groups.setdefault(entry.synced.ranks, []).append(entry)
         for ranks, entries in groups.items():
-            entries.sort(key=lambda entry: entry.synced.key)  # type: ignore[union-attr]
-            rows = self._exchange(ranks, place, entries, step)
-            for index, entry in enumerate(entries):
-                if entry in passengers:
-                    continue
-                assert entry.synced is not None
-                entry.synced.merged(entry.merge([row[index] for row in rows]), entry.updates(), step)
+            entries.sort(key=_key)
+            rows = self._exchange(ranks, place, entries, everything, step)
+            _take(entries, rows, step, leave=passengers)
         if note and (self._everyone not in groups or len(groups) > 1):
             self._store.set(f"passed/{self._rank}", json.dumps(place))
 
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
     def _exchange(
-        self, ranks: tuple[int, ...], place: Place, entries: list[Entry], step: bool
-    ) -> list[list[tuple[float, float]]]:
-        """The parts of all processes that are at this place: for each process one pair for each entry."""
-        channel = self._channel(ranks, place, entries)
-        keys = [entry.synced.key for entry in entries]  # type: ignore[union-attr]
+        self, ranks: tuple[int, ...], place: Place, entries: list[Entry], everything: Collection[Entry], step: bool
+    ) -> Parts:
+        """The parts of all processes that are at this place."""
+        keys = [_key(entry) for entry in entries]
+        channel = self._channel(ranks, place, keys)
         pairs = torch.zeros(max(len(entries), CAPACITY), 2, dtype=torch.float64)
         if entries:
             pairs[: len(entries)] = _parts(entries, step)
-        digest = int.from_bytes(hashlib.blake2b("\n".join(keys).encode(), digest_size=6).digest(), "big")
-        head = torch.tensor([*place, digest, len(entries)], dtype=torch.float64)
+        head = torch.tensor([*place, _digest(keys), len(entries)], dtype=torch.float64)
         block = torch.cat((head, pairs[:CAPACITY].flatten()))
 
-        def waiting() -> str:
-            return f"waits to merge {keys}"
-
         while True:
-            blocks = self._gather(channel, block, ranks, place, waiting)
+            blocks = self._gather(channel, block, ranks, place, keys)
             heads = [tuple(int(x) for x in row[:_HEAD].tolist()) for row in blocks]
             turn = min(head[1] for head in heads)
             active = [i for i, head in enumerate(heads) if head[1] == turn]
@@ -214,38 +217,45 @@ class Synchroniser:
                 self._refuse(channel, ranks, place, keys)
             parts = [row[_HEAD:].reshape(-1, 2) for row in blocks]
             if first[4] > CAPACITY:
-                rest = pairs[CAPACITY:] if place[1] == turn else torch.zeros(first[4] - CAPACITY, 2, dtype=torch.float64)
-                more = self._gather(channel, rest, ranks, place, waiting)
+                rest = (
+                    pairs[CAPACITY:] if place[1] == turn else torch.zeros(first[4] - CAPACITY, 2, dtype=torch.float64)
+                )
+                more = self._gather(channel, rest, ranks, place, keys)
                 parts = [torch.cat(both) for both in zip(parts, more, strict=True)]
+            theirs: Parts = [[(v, a) for v, a in parts[i][: first[4]].tolist()] for i in active]
             if place[1] == turn:
-                return [[(v, a) for v, a in parts[i][: len(entries)].tolist()] for i in active]
+                return theirs
+            # a row that this process has no batch for: it gets to know the values all the same
+            row = sorted((e for e in _of_row(everything, turn) if e.synced.ranks == ranks), key=_key)  # type: ignore[union-attr]
+            if _digest([_key(entry) for entry in row]) == first[3]:
+                _take(row, theirs, step=True)
 
-    def _channel(self, ranks: tuple[int, ...], place: Place, entries: list[Entry]) -> Any:
-        """The group that blocks travel in. It is made when all processes have come for the first time in this run."""
+    def _channel(self, ranks: tuple[int, ...], place: Place, keys: list[str]) -> Any:
+        """The group that blocks travel in; the first time in a run, when all its processes have come."""
+        # by the default group, so that none outlives the processes' connection
+        channels = _channels.setdefault(dist.group.WORLD, {})
         if ranks not in self._met:
             name = "-".join(map(str, ranks))
-            self._store.set(f"{name}/{self._rank}", "here")
-            keys = [f"{name}/{rank}" for rank in ranks]
+            self._store.set(f"{name}/{self._rank}", "has" if ranks in channels else "lacks")
+            present = [f"{name}/{rank}" for rank in ranks]
             waited = 0.0
-            while not self._store.check(keys):
-                waited = self._pause(waited, ranks, place, [e.synced.key for e in entries])  # type: ignore[union-attr]
+            while not self._store.check(present):
+                waited = self._pause(waited, ranks, place, keys)
+            if any(self._store.get(key) == b"lacks" for key in present):
+                channels[ranks] = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
             self._met.add(ranks)
-        # keyed by the default group, so that a later one makes its own
-        channels = _channels.setdefault(dist.group.WORLD, {})
-        if ranks not in channels:
-            channels[ranks] = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
         return channels[ranks]
 
     def _pause(self, waited: float, ranks: tuple[int, ...], place: Place, keys: list[str]) -> float:
         pause = min(0.1, 0.001 + waited / 10)
         time.sleep(pause)
         if waited > PATIENCE:
-            self._look_for_passed(ranks, place, f"waits to merge {keys}")
+            self._look_for_passed(ranks, place, keys)
             waited = PATIENCE - 1.0
         return waited + pause
 
     def _gather(
-        self, channel: Any, block: Tensor, ranks: tuple[int, ...], place: Place, waiting: Callable[[], str]
+        self, channel: Any, block: Tensor, ranks: tuple[int, ...], place: Place, keys: list[str]
     ) -> list[Tensor]:
         out = [torch.empty_like(block) for _ in ranks]
         work = dist.all_gather(out, block, group=channel, async_op=True)
@@ -258,21 +268,23 @@ class Synchroniser:
                 # a wait that is over says so by the same exception as a broken connection
                 if work.is_completed():
                     raise
-            self._look_for_passed(ranks, place, waiting())
+            self._look_for_passed(ranks, place, keys)
             patience = 1.0
 
     # ---- what may be wrong -------------------------------------------------------------------------------------------
 
-    def _look_for_passed(self, ranks: tuple[int, ...], place: Place, waiting: str) -> None:
+    def _look_for_passed(self, ranks: tuple[int, ...], place: Place, keys: list[str]) -> None:
         passed = []
         for rank in ranks:
             note = f"passed/{rank}"
             if rank != self._rank and self._store.check([note]) and tuple(json.loads(self._store.get(note))) >= place:
                 passed.append(rank)
         if passed:
+            # a block of this process is still on its way in there
+            _channels.get(dist.group.WORLD, {}).pop(ranks, None)
             verb, plural = ("has", "") if len(passed) == 1 else ("have", "s")
             raise _differ(
-                f"rank {self._rank} {waiting}, and rank{plural} {', '.join(map(str, passed))} {verb} gone on without "
+                f"rank {self._rank} waits to merge {keys}, and rank{plural} {', '.join(map(str, passed))} {verb} gone on without "
                 "logging any of them"
             )
 
@@ -290,6 +302,29 @@ class Synchroniser:
             at = ", ".join(f"rank {r} at row {p[2]} of pass {p[0]}" for r, (p, _) in zip(ranks, everyone, strict=True))
             odd = [f"{sorted(common)} a different number of times ({at})"]
         raise _differ("; ".join(odd))
+
+
+def _key(entry: Entry) -> str:
+    assert entry.synced is not None
+    return entry.synced.key
+
+
+def _digest(keys: list[str]) -> int:
+    """48 bits, which a float64 holds."""
+    return int.from_bytes(hashlib.blake2b("\n".join(keys).encode(), digest_size=6).digest(), "big")
+
+
+def _of_row(entries: Iterable[Entry], turn: int) -> list[Entry]:
+    return [e for e in entries if e.synced is not None and e.step and (e.loader or 0) == turn]
+
+
+def _take(entries: list[Entry], parts: Parts, step: bool, leave: Collection[Entry] = ()) -> None:
+    """Each entry gets the value of all processes."""
+    for index, entry in enumerate(entries):
+        if entry in leave:
+            continue
+        assert entry.synced is not None
+        entry.synced.merged(entry.merge([theirs[index] for theirs in parts]), entry.updates(), step)
 
 
 def _differ(received: str) -> Exception:
