@@ -145,6 +145,7 @@ class TensorEntry(Entry):
         self._weight = self._last_weight = 0.0
         self._updates = 0
         self._slot: int | None = None
+        self._kind = torch.get_default_dtype(), torch.device("cpu")
 
     def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
         if not value.is_floating_point():
@@ -154,6 +155,7 @@ class TensorEntry(Entry):
         # the user may change the tensor in place after logging it
         own = value.clone().squeeze()
         self._updates += 1
+        self._kind = own.dtype, own.device
         self._last_weight = weight
         self._last = own if self._graph else own.detach()
         own = own.detach()
@@ -192,13 +194,11 @@ class TensorEntry(Entry):
         return (value.detach().double() * self._last_weight, self._last_weight) if step else (value, self._weight)
 
     def merge(self, parts: list[tuple[float, float]]) -> Tensor | None:  # noqa: D102
-        # without a value of its own, this process does not know the type that the others have
-        like = self._last if self._last is not None else torch.empty(())
         slot = self._slot
         if slot is None:
             slot = self._slot = self._store.add(self._reduction, True)
         merged = self._store.merge(slot, parts)
-        return None if merged is None else torch.tensor(merged, dtype=like.dtype, device=like.device)
+        return None if merged is None else torch.tensor(merged, dtype=self._kind[0], device=self._kind[1])
 
 
 class MetricEntry(Entry):

@@ -201,32 +201,28 @@ class Synchroniser:
         """The parts of all processes that are at this place."""
         keys = [_key(entry) for entry in entries]
         channel = self._channel(ranks, place, keys)
-        pairs = torch.zeros(max(len(entries), CAPACITY), 2, dtype=torch.float64)
-        if entries:
-            pairs[: len(entries)] = _parts(entries, step)
-        head = torch.tensor([*place, _digest(keys), len(entries)], dtype=torch.float64)
-        block = torch.cat((head, pairs[:CAPACITY].flatten()))
-
+        pairs = _parts(entries, step)
+        pairs += [0.0] * (2 * CAPACITY - len(pairs))
+        block = [*place, _digest(keys), len(entries), *pairs[: 2 * CAPACITY]]
         while True:
             blocks = self._gather(channel, block, ranks, place, keys)
-            heads = [tuple(int(x) for x in row[:_HEAD].tolist()) for row in blocks]
+            heads = [row[:_HEAD] for row in blocks]
             turn = min(head[1] for head in heads)
             active = [i for i, head in enumerate(heads) if head[1] == turn]
             first = heads[active[0]]
             if any(head[0] != place[0] for head in heads) or any(heads[i] != first for i in active):
                 self._refuse(channel, ranks, place, keys)
-            parts = [row[_HEAD:].reshape(-1, 2) for row in blocks]
-            if first[4] > CAPACITY:
-                rest = (
-                    pairs[CAPACITY:] if place[1] == turn else torch.zeros(first[4] - CAPACITY, 2, dtype=torch.float64)
-                )
+            size = int(first[4])
+            values = [row[_HEAD:] for row in blocks]
+            if size > CAPACITY:
+                rest = pairs[2 * CAPACITY :] if place[1] == turn else [0.0] * (2 * (size - CAPACITY))
                 more = self._gather(channel, rest, ranks, place, keys)
-                parts = [torch.cat(both) for both in zip(parts, more, strict=True)]
-            theirs: Parts = [[(v, a) for v, a in parts[i][: first[4]].tolist()] for i in active]
+                values = [one + other for one, other in zip(values, more, strict=True)]
+            theirs = [list(zip(values[i][: 2 * size : 2], values[i][1 : 2 * size : 2], strict=True)) for i in active]
             if place[1] == turn:
                 return theirs
             # a row that this process has no batch for: it gets to know the values all the same
-            row = sorted((e for e in _of_row(everything, turn) if e.synced.ranks == ranks), key=_key)  # type: ignore[union-attr]
+            row = sorted((e for e in _of_row(everything, int(turn)) if e.synced.ranks == ranks), key=_key)  # type: ignore[union-attr]
             if _digest([_key(entry) for entry in row]) == first[3]:
                 _take(row, theirs, step=True)
 
@@ -255,15 +251,15 @@ class Synchroniser:
         return waited + pause
 
     def _gather(
-        self, channel: Any, block: Tensor, ranks: tuple[int, ...], place: Place, keys: list[str]
-    ) -> list[Tensor]:
-        out = [torch.empty_like(block) for _ in ranks]
-        work = dist.all_gather(out, block, group=channel, async_op=True)
+        self, channel: Any, block: list[float], ranks: tuple[int, ...], place: Place, keys: list[str]
+    ) -> list[list[float]]:
+        out = torch.empty(len(ranks), len(block), dtype=torch.float64)
+        work = dist.all_gather(list(out.unbind()), torch.tensor(block, dtype=torch.float64), channel, async_op=True)
         patience = PATIENCE
         while True:
             try:
                 work.wait(timedelta(seconds=patience))
-                return out
+                return out.tolist()
             except RuntimeError:
                 # a wait that is over says so by the same exception as a broken connection
                 if work.is_completed():
@@ -336,19 +332,19 @@ def _differ(received: str) -> Exception:
     )
 
 
-def _parts(entries: list[Entry], step: bool) -> Tensor:
-    """(value, amount) of each entry, on the CPU. Values on a device come over in one copy."""
-    pairs = []
-    tensors: dict[int, Tensor] = {}
-    for index, entry in enumerate(entries):
+def _parts(entries: list[Entry], step: bool) -> list[float]:
+    """Value and amount of each entry in turn. Values on a device come over in one copy."""
+    pairs: list[float] = []
+    tensors: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for entry in entries:
         assert entry.synced is not None
         new = not step or entry.synced.has_new(entry.updates(), step=True)
         value, amount = entry.parts(step) if new else (0.0, 0.0)
         if isinstance(value, Tensor):
-            tensors[index] = value
+            tensors.setdefault(value.device, []).append((len(pairs), value.detach().double()))
             value = 0.0
-        pairs.append((value, amount))
-    parts = torch.tensor(pairs, dtype=torch.float64)
-    if tensors:
-        parts[list(tensors), 0] = torch.stack([t.detach().double() for t in tensors.values()]).cpu()
-    return parts
+        pairs += (value, amount)
+    for waiting in tensors.values():
+        for (index, _), number in zip(waiting, torch.stack([t for _, t in waiting]).tolist(), strict=True):
+            pairs[index] = number
+    return pairs
