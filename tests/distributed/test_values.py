@@ -17,9 +17,16 @@ MODULE = "tests.distributed.value_scenarios"
 Results = list[dict[str, Any]]
 
 
-WELL = ("training", "validation", "metric_objects", "collectives", "groups", "rank_zero_only")
+WELL = ("training", "validation", "metric_objects", "collectives", "groups", "rank_zero_only", "between_rows")
 #: two processes are enough to disagree
-WRONG = ("other_keys", "other_reduction", "after_an_error", "no_keys_on_one_rank", "no_keys_in_epochs")
+WRONG = (
+    "other_keys",
+    "other_reduction",
+    "exception_on_one_rank",
+    "after_an_error",
+    "no_keys_on_one_rank",
+    "no_keys_in_epochs",
+)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,13 @@ def test_step_values_are_weighted_and_miss_nobody(results: Results) -> None:
                     expected = step_values(reduction, kind, there)
                     assert row[f"train_{reduction}_{kind}_step"] == expected
                     assert row[f"train_{reduction}_{kind}_both_step"] == expected
+
+
+def test_step_values_are_merged_when_a_row_is_due(results: Results) -> None:
+    last = len(results) - 1
+    for rank, result in enumerate(results):
+        own = [0.0 + rank, 10.0 + rank, 20.0 + rank]
+        assert result["between_rows"] == [*own, *[20.0 + last] * 3, 50.0 + last, 50.0 + last]
 
 
 def test_hooks_of_epochs_share_their_values(results: Results) -> None:
@@ -194,7 +208,7 @@ def test_other_options_are_named(errors: Results) -> None:
 def test_who_waits_in_vain_says_so(errors: Results, scenario: str, who: int, key: str) -> None:
     message, seconds = errors[who][scenario]
     assert key in message
-    assert f"rank {1 - who} has gone on" in message
+    assert f"rank {1 - who} went on" in message
     assert seconds < 20, "patience is half a second here"
     assert errors[1 - who][scenario][0] is None
 
@@ -203,3 +217,8 @@ def test_a_run_after_one_that_gave_up(errors: Results) -> None:
     assert "'extra (on_train_epoch_end, mean, epoch)'" in errors[1]["after_an_error"][0]
     for result in errors:
         assert result["after_an_error"][1] == {"loss": (1.0, "torch.float32"), "extra": (1.0, "torch.float32")}
+
+
+def test_who_waits_for_a_process_that_failed_says_so(errors: Results) -> None:
+    assert "rank 1 left the run by an exception" in errors[0]["exception_on_one_rank"][0]
+    assert errors[1]["exception_on_one_rank"][0] == "ValueError: broken batch"

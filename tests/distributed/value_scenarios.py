@@ -142,6 +142,23 @@ def validation(folder: Path) -> dict[str, Any]:
     return validate([dist.get_rank()])
 
 
+def between_rows(folder: Path) -> list[dict[str, float]]:
+    """What callbacks see of a step value after each of seven batches, with a row every three, and after the epoch."""
+
+    class Look(L.Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+            seen.append(trainer.callback_metrics["loss"].item())
+
+    class Counting(Silent):
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+            self.log("loss", 10.0 * batch_idx + self.global_rank, sync_dist=True, reduce_fx="max")
+
+    seen: list[float] = []
+    made, _ = trainer(log_every_n_steps=3, callbacks=[Look()])
+    made.fit(Counting(), loader([torch.ones(2)] * 7))
+    return [*seen, made.callback_metrics["loss"].item()]
+
+
 # ---- what it costs -----------------------------------------------------------------------------------------------------
 
 COLLECTIVES = (
@@ -293,12 +310,16 @@ class Differing(Silent):
 
 
 def _fit_differing(names: list[str], end: list[str], **options: Any) -> tuple[str | None, float]:
+    return _fit(Differing(names, end, **options))
+
+
+def _fit(module: Silent) -> tuple[str | None, float]:
     logging_sync.PATIENCE = 0.5
     made, _ = trainer(log_every_n_steps=1)
     start = time.monotonic()
     message = None
     try:
-        made.fit(Differing(names, end, **options), loader([torch.ones(2)] * 2))
+        made.fit(module, loader([torch.ones(2)] * 2))
     except Exception as error:
         message = f"{type(error).__name__}: {error}"
     dist.monitored_barrier()
@@ -323,6 +344,16 @@ def no_keys_on_one_rank(folder: Path) -> Any:
 
 def no_keys_in_epochs(folder: Path) -> Any:
     return _fit_differing(["loss"] if dist.get_rank() == 0 else [], [], on_step=False, on_epoch=True)
+
+
+def exception_on_one_rank(folder: Path) -> Any:
+    class Fails(Differing):
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+            if batch_idx == 1 and self.global_rank == 1:
+                raise ValueError("broken batch")
+            super().training_step(batch, batch_idx)
+
+    return _fit(Fails(["loss"], []))
 
 
 def after_an_error(folder: Path) -> Any:

@@ -130,6 +130,11 @@ class Ledger:
         self._sync = None
         self.reset_metrics()
 
+    def leave(self) -> None:
+        """An exception ends the run."""
+        if self._sync is not None:
+            self._sync.leave()
+
     def reset_metrics(self) -> None:
         """Empties what callbacks, loggers and the bar see."""
         self._store.take_changed()

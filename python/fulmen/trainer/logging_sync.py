@@ -23,6 +23,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -46,6 +47,7 @@ CAPACITY = 60
 
 _HEAD = 5
 _END = 1 << 20
+_LEFT = (1 << 40, 0, 0)
 _runs = count()
 #: a group's processes -> the group that its blocks travel in; forgotten when torch.distributed is torn down
 _channels: WeakKeyDictionary[Any, dict[tuple[int, ...], Any]] = WeakKeyDictionary()
@@ -136,6 +138,12 @@ class Synchroniser:
         levels = "+".join(name for name, on in (("step", entry.step), ("epoch", entry.epoch)) if on)
         key = f"{entry.base_name} ({hook}, {options}, {levels})"
         return Synced(key, ranks, late=hook.endswith("_epoch_end"))
+
+    def leave(self) -> None:
+        """An exception ends the run of this process: those who wait for its values need not wait any longer."""
+        # the store may be gone, which is no news then
+        with suppress(RuntimeError):
+            self._store.set(f"passed/{self._rank}", json.dumps(_LEFT))
 
     # ---- moments -----------------------------------------------------------------------------------------------------
 
@@ -237,6 +245,10 @@ class Synchroniser:
             waited = 0.0
             while not self._store.check(present):
                 waited = self._pause(waited, ranks, place, keys)
+            # who came may have given up waiting since
+            trouble = self._trouble(ranks, place, keys)
+            if trouble is not None:
+                raise trouble
             if any(self._store.get(key) == b"lacks" for key in present):
                 channels[ranks] = dist.new_group(list(ranks), backend="gloo", use_local_synchronization=True)
             self._met.add(ranks)
@@ -246,8 +258,10 @@ class Synchroniser:
         pause = min(0.1, 0.001 + waited / 10)
         time.sleep(pause)
         if waited > PATIENCE:
-            self._look_for_passed(ranks, place, keys)
-            waited = PATIENCE - 1.0
+            trouble = self._trouble(ranks, place, keys)
+            if trouble is not None:
+                raise trouble
+            waited = max(0.0, PATIENCE - 1.0)
         return waited + pause
 
     def _gather(
@@ -255,7 +269,7 @@ class Synchroniser:
     ) -> list[list[float]]:
         out = torch.empty(len(ranks), len(block), dtype=torch.float64)
         work = dist.all_gather(list(out.unbind()), torch.tensor(block, dtype=torch.float64), channel, async_op=True)
-        patience = PATIENCE
+        patience, trouble = PATIENCE, None
         while True:
             try:
                 work.wait(timedelta(seconds=patience))
@@ -263,26 +277,36 @@ class Synchroniser:
             except RuntimeError:
                 # a wait that is over says so by the same exception as a broken connection
                 if work.is_completed():
-                    raise
-            self._look_for_passed(ranks, place, keys)
-            patience = 1.0
+                    work.wait()
+                    return out.tolist()
+                if trouble is not None:
+                    # the block is still on its way in there
+                    _channels[dist.group.WORLD].pop(ranks)
+                    raise trouble from None
+            # one more wait before it is raised: what has been sent may be on its way
+            trouble = self._trouble(ranks, place, keys)
+            patience = min(1.0, PATIENCE)
 
     # ---- what may be wrong -------------------------------------------------------------------------------------------
 
-    def _look_for_passed(self, ranks: tuple[int, ...], place: Place, keys: list[str]) -> None:
-        passed = []
+    def _trouble(self, ranks: tuple[int, ...], place: Place, keys: list[str]) -> Exception | None:
+        """Why some of these processes will not come; None: they may be slow."""
+        notes = {}
         for rank in ranks:
             note = f"passed/{rank}"
-            if rank != self._rank and self._store.check([note]) and tuple(json.loads(self._store.get(note))) >= place:
-                passed.append(rank)
-        if passed:
-            # a block of this process is still on its way in there
-            _channels.get(dist.group.WORLD, {}).pop(ranks, None)
-            verb, plural = ("has", "") if len(passed) == 1 else ("have", "s")
-            raise _differ(
-                f"rank {self._rank} waits to merge {keys}, and rank{plural} {', '.join(map(str, passed))} {verb} gone on without "
-                "logging any of them"
+            if rank != self._rank and self._store.check([note]):
+                notes[rank] = tuple(json.loads(self._store.get(note)))
+        passed = [rank for rank, at in notes.items() if at >= place]
+        if not passed:
+            return None
+        waits = (
+            f"rank {self._rank} waits to merge {keys}, and rank{'s' * (len(passed) > 1)} {', '.join(map(str, passed))}"
+        )
+        if any(notes[rank] == _LEFT for rank in passed):
+            return errors.runtime_error(
+                f"{waits} left the run by an exception", "The cause is in the output of the process that left"
             )
+        return _differ(f"{waits} went on without logging any of them")
 
     def _refuse(self, channel: Any, ranks: tuple[int, ...], place: Place, keys: list[str]) -> NoReturn:
         """Everybody comes here together, and learns who has what."""

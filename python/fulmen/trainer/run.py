@@ -249,6 +249,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
     trainer._hook = None
     quiet = _ignore_interrupts(exception)
     try:
+        trainer._ledger.leave()
         if trainer.strategy.lightning_module is not None:
             trainer._hook = "on_exception"
             for call in callback_calls(trainer, "on_exception"):
