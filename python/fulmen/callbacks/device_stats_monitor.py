@@ -58,7 +58,7 @@ class DeviceStatsMonitor(Callback):
             stats.update(get_cpu_stats())
         prefixed = _prefix_metric_keys(stats, f"{type(self).__qualname__}.{key}", "/")
         for logger in trainer.loggers:
-            logger.log_metrics(prefixed, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.log_metrics(prefixed, step=trainer._axis.position)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

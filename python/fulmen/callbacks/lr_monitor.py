@@ -89,7 +89,7 @@ class LearningRateMonitor(Callback):
         if not stats:
             return
         for logger in trainer.loggers:
-            logger.log_metrics(stats, step=trainer.fit_loop.epoch_loop._batches_that_stepped)
+            logger.log_metrics(stats, step=trainer._axis.position)
         device = trainer.strategy.root_device
         trainer.callback_metrics.update({k: torch.tensor(v, device=device) for k, v in stats.items()})
 

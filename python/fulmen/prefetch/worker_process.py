@@ -27,6 +27,7 @@ from torch.utils.dlpack import from_dlpack
 from fulmen._core import RingProducer, ring_die_with_parent, ring_send
 from fulmen.prefetch.seeding import Seeding, seed_batch, seed_worker
 from fulmen.prefetch.transport import Packer, is_plain
+from fulmen.prefetch.worker_stack import offer_stack
 
 BATCH, ERROR = 0, 1
 """Kinds of messages."""
@@ -85,6 +86,7 @@ def work(job: Job, tasks: Connection, memory: SharedFile) -> None:
     """The worker's life: until the parent says so, or is gone."""
     alive = _Parent(job)
     _set_signals()
+    offer_stack()
     torch.set_num_threads(1)
     torch.multiprocessing._set_thread_name("pt_data_worker")
     seed_worker(job.seed, job.worker)

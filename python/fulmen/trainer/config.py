@@ -24,6 +24,9 @@ PROFILERS = {
     "xla": "XLAProfiler",
 }
 DEFAULT_MAX_EPOCHS = 1000
+#: What ``nan_policy`` and ``log_axis`` may be.
+POLICIES = ("ignore", "warn", "raise", "skip_step")
+AXES = ("global_step", "samples", "epoch")
 
 
 @dataclass
@@ -77,6 +80,8 @@ class Config:
     timeline: bool = True
     prefetch: int | str = "auto"
     worker_seeding: Literal["batch", "stock"] = "batch"
+    nan_policy: str = "ignore"
+    log_axis: str = "global_step"
 
     val_check_seconds: float | None = None
     """Seconds between validations, where ``val_check_interval`` is a time (and the field of that name None)."""
@@ -256,7 +261,9 @@ def _check_rest(given: dict[str, Any]) -> None:
         )
     given["model_registry"] = None
     given["prefetch"] = values.prefetch(given.get("prefetch", "auto"))
-    given["worker_seeding"] = values.worker_seeding(given.get("worker_seeding", "batch"))
+    given["worker_seeding"] = values.one_of("worker_seeding", given.get("worker_seeding", "batch"), ("batch", "stock"))
+    given["nan_policy"] = values.one_of("nan_policy", given.get("nan_policy", "ignore"), POLICIES)
+    given["log_axis"] = values.one_of("log_axis", given.get("log_axis", "global_step"), AXES)
 
 
 def _profiler(profiler: Any) -> Any:

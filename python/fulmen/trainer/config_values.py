@@ -242,16 +242,16 @@ def prefetch(value: Any) -> int | str:
     return int(value) or "off"
 
 
-def worker_seeding(value: Any) -> str:
-    """How worker processes seed their generators: "batch" or "stock".
+def one_of(name: str, value: Any, words: tuple[str, ...]) -> str:
+    """One of a few words.
 
     Raises:
-        ValueError: other text.
+        ValueError: another word.
         TypeError: no text.
     """
-    expected, cure = '"batch" or "stock"', 'Pass "batch", or leave it out'
+    expected, cure = f"one of {list(words)}", f"Pass {words[0]!r}, or leave it out"
     if not isinstance(value, str):
-        raise errors.type_error("Trainer(worker_seeding)", expected, value, cure)
-    if value not in ("batch", "stock"):
-        raise errors.value_error("Trainer(worker_seeding)", expected, value, cure)
+        raise errors.type_error(f"Trainer({name})", expected, value, cure)
+    if value not in words:
+        raise errors.value_error(f"Trainer({name})", expected, value, cure)
     return value

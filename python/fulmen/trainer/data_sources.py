@@ -50,6 +50,10 @@ class Sources:
             given = {kind: loader for kind, loader in loaders.items() if loader is not None}
             self._from = {**dict.fromkeys(KINDS, module), **given}
 
+    def given(self, kind: str) -> bool:
+        """Whether the loaders of a kind were passed as they are, so that no hook is asked for them."""
+        return not _is_asked(self._from.get(kind))
+
     def has(self, kind: str) -> bool:
         """Whether there are loaders of a kind, as far as one can tell without asking for them."""
         source = self._from.get(kind)

@@ -92,6 +92,7 @@ def train(trainer: Trainer) -> None:
     place = schedule.resume()
     loop = trainer.fit_loop
     generators = loop._go_to_place(place)
+    trainer._axis.begin(place)
     feed = loop._feed = loop._loaders.feed()
     schedule.start_clock(time.monotonic())
     ledger.start(RunningStage.TRAINING)
@@ -143,7 +144,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     needs_time = schedule.epoch_needs_time
     between = bool(ends) or step_schedulers_present or epoch_schedulers_present
     begin, processed, tick, finish = schedule.begin_batch, schedule.processed, schedule.tick, schedule.finish
-    set_batch = ledger.set_training_batch
+    set_batch = trainer._axis.counted(ledger.set_training_batch)
     mark = trainer.timeline.mark
     alarms = Alarms(trainer)
     if profiles(trainer):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
 from fulmen.trainer.hook_table import call_module, calls, fire
+from fulmen.trainer.nan_policy import watched_step
 from fulmen.trainer.step import CLOSES, OPENS, Step, split_output
 from fulmen.utilities.rank_zero import rank_zero_deprecation
 
@@ -46,6 +47,7 @@ def make_step(trainer: Trainer) -> Step:
             f"Remove the `{_ARGUMENT}` argument from `training_step`",
         )
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
+    training_step = watched_step(trainer, strategy.training_step)
     before_zero_grad = calls(trainer, "on_before_zero_grad")
     names = inspect.signature(module.training_step).parameters
     pass_index = "batch_idx" in names or len(names) > 2
@@ -58,7 +60,7 @@ def make_step(trainer: Trainer) -> Step:
         def closure() -> Tensor | None:
             trainer._hook = "training_step"
             args = (batch, batch_idx) if pass_index else (batch,)
-            output = strategy.training_step(*args, **{_ARGUMENT: index})
+            output = training_step(*args, **{_ARGUMENT: index})
             trainer._hook = None
             strategy.post_training_step()
             loss, extra = split_output(output)

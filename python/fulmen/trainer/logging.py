@@ -333,7 +333,7 @@ class Ledger:
 
         Args:
             metrics: numbers by name.
-            step: the x value; None: a metric called "step", or the number of closed accumulation windows.
+            step: the x value; None: a metric called "step", or the place on the trainer's ``log_axis``.
         """
         if not self.trainer.loggers or not metrics:
             return
@@ -343,8 +343,8 @@ class Ledger:
             if own is not None:
                 step = int(own)
             else:
-                row.setdefault("epoch", self.trainer.current_epoch)
-                step = self.trainer._schedule.closed_windows
+                row.setdefault("epoch", self.trainer._axis.epoch())
+                step = self.trainer._axis.position
         for logger in self.trainer.loggers:
             logger.log_metrics(metrics=row, step=step)
             logger.save()
@@ -362,7 +362,7 @@ class Ledger:
         self._changed = True
 
     def send_eval_step_rows(self) -> None:
-        """The values of an evaluation step, on an x axis of their own."""
+        """The values of an evaluation step, on an x axis of their own unless ``log_axis`` is shared."""
         if not self.trainer.loggers:
             return
         key = (self._stage, self._current_loader)
@@ -372,7 +372,7 @@ class Ledger:
             self._synchronise_row(note=False)
         row = self._row(by_step=True)
         if row:
-            self.log_metrics(row, step=x)
+            self.log_metrics(row, step=None if self.trainer._axis.shared else x)
 
     def send_epoch_rows(self) -> None:
         """The values of an epoch. In training, metric objects start anew after it."""

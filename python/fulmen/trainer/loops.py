@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fulmen.trainer import data
+from fulmen.trainer.log_axis import STATE_KEY as AXIS_KEY
 from fulmen.trainer.progress_view import STEP, OptimizationProgress, Progress
 from fulmen.trainer.states import RunningStage
 
@@ -361,7 +362,8 @@ class FitLoop:
         """The states of loaders that keep one, under Lightning's key."""
         # what was loaded and not taken up yet stands for itself
         states = self._loader_states or ([] if self._loaders is None else self._loaders.state())
-        return {"combined_loader": states} if states else {}
+        axis = self.trainer._axis.state()
+        return ({"combined_loader": states} if states else {}) | ({AXIS_KEY: axis} if axis else {})
 
     @property
     def place(self) -> dict[str, Any]:
@@ -394,6 +396,7 @@ class FitLoop:
         """Takes over such counters; the next run goes on from them."""
         loop = self.epoch_loop
         self._loader_states = state.get("state_dict", {}).get("combined_loader", [])
+        self.trainer._axis.load_state(state.get("state_dict", {}).get(AXIS_KEY, {}))
         self._batches_begun = state.get("epoch_loop.batch_progress", {}).get("current", {}).get("ready", 0)
         for view, key in (
             (loop.batch_progress, "epoch_loop.batch_progress"),

@@ -25,6 +25,8 @@ from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
 from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
 from fulmen.trainer.logging_hparams import log_hyperparams
+from fulmen.trainer.nan_policy import check_policy
+from fulmen.trainer.stalls import StallWatch
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
 from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
@@ -69,11 +71,13 @@ def execute(
     trainer._torn_down = True
     timeline = trainer.timeline
     timeline.here = SETUP
+    watch = StallWatch(trainer).start() if fn is TrainerFn.FITTING and not trainer.barebones else None
     try:
         prepare(trainer, module, ckpt_path, weights_only)
         timeline.mark(SETUP)
         timeline.here = TRAINER if fn is TrainerFn.FITTING else EVALUATION_PART
         if fn is TrainerFn.FITTING:
+            check_policy(trainer)
             fit.sanity_check(trainer)
             with torch.autograd.detect_anomaly() if trainer._config.detect_anomaly else nullcontext():
                 fit.train(trainer)
@@ -90,6 +94,9 @@ def execute(
     except BaseException as exception:
         abandon(trainer, exception)
         raise
+    finally:
+        if watch is not None:
+            watch.stop()
     return results
 
 

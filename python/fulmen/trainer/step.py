@@ -28,6 +28,7 @@ from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.checks import closure_error, several_optimizers_error, step_output_error, warn_none_output
 from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
+from fulmen.trainer.nan_policy import watched_optimizer, watched_step, watched_window
 from fulmen.trainer.profiling import module_owner, profiled
 from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
@@ -61,23 +62,33 @@ def make_step(trainer: Trainer) -> tuple[Step, int]:
     if trainer.fit_loop.forward_only:
         return _forward_only(trainer), 0
     if direct_form_possible(trainer):
-        return _direct(trainer), OPENS | CLOSES
-    return _closure(trainer), 0
+        return watched_window(trainer, _direct(trainer), OPENS), OPENS | CLOSES
+    return watched_window(trainer, _closure(trainer), OPENS), 0
 
 
 def direct_form_possible(trainer: Trainer) -> bool:
     """Has nobody a say in how forward, backward and step are put together?"""
+    return reason_for_closure(trainer) is None
+
+
+def reason_for_closure(trainer: Trainer) -> str | None:
+    """Who has a say in how forward, backward and step are put together, so that it takes a closure; None: nobody."""
     module, strategy = trainer.lightning_module, trainer.strategy
     precision = strategy.precision_plugin
-    if not isinstance(strategy, SingleDeviceStrategy) or type(precision) not in _PLAIN_PRECISIONS:
-        return False
+    if not isinstance(strategy, SingleDeviceStrategy):
+        return f"the strategy is {type(strategy).__name__}"
+    if type(precision) not in _PLAIN_PRECISIONS:
+        return f"the precision is {type(precision).__name__}"
     if getattr(precision, "scaler", None) is not None:
-        return False
-    if any(overrides(strategy, name, SingleDeviceStrategy) for name in _STRATEGY_PIECES):
-        return False
-    if any(module_overrides(module, name) for name in _MODULE_PIECES):
-        return False
-    return all(_steps_without_closure(optimizer) for optimizer in trainer.optimizers)
+        return "the precision scales gradients"
+    for owner, found in (
+        (strategy, [name for name in _STRATEGY_PIECES if overrides(strategy, name, SingleDeviceStrategy)]),
+        (module, [name for name in _MODULE_PIECES if module_overrides(module, name)]),
+    ):
+        if found:
+            return f"{type(owner).__name__} has its own {found[0]}"
+    own = [optimizer for optimizer in trainer.optimizers if not _steps_without_closure(optimizer)]
+    return f"the optimizer {type(own[0]).__name__} may call it several times, or not" if own else None
 
 
 def _steps_without_closure(optimizer: Optimizer) -> bool:
@@ -125,6 +136,8 @@ def _direct(trainer: Trainer) -> Step:
     optimizer = trainer.optimizers[0]
     pass_index = wants_batch_idx(module.training_step)
     training_step = profiled(trainer, module_owner(module), "training_step", module.training_step)
+    training_step = watched_step(trainer, training_step)
+    stepping = watched_optimizer(trainer, optimizer)
     precision = trainer.strategy.precision_plugin
     context = precision.train_step_context if type(precision) is not Precision else None
     before_zero_grad = calls(trainer, "on_before_zero_grad")
@@ -171,7 +184,7 @@ def _direct(trainer: Trainer) -> Step:
                 fire(trainer, "on_before_optimizer_step", before_step, optimizer)
             if clips:
                 clip_gradients(trainer, optimizer)
-            optimizer.step()
+            stepping.step()
             mark(OPTIMIZER)
         # whoever holds the loss until the next one is there, as a hand-written loop does, saves two microseconds
         return _outputs(loss, extra or {}) if wants_outputs else loss
@@ -203,7 +216,7 @@ def _closure(trainer: Trainer) -> Step:
     module, schedule, strategy = trainer.lightning_module, trainer._schedule, trainer.strategy
     optimizer = trainer.optimizers[0]
     pass_index = wants_batch_idx(module.training_step)
-    strategy_step = strategy.training_step
+    strategy_step = watched_step(trainer, strategy.training_step)
     before_zero_grad = calls(trainer, "on_before_zero_grad")
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
@@ -245,10 +258,11 @@ def _closure(trainer: Trainer) -> Step:
 def _forward_only(trainer: Trainer) -> Step:
     strategy, schedule = trainer.strategy, trainer._schedule
     pass_index = wants_batch_idx(trainer.lightning_module.training_step)
+    training_step = watched_step(trainer, strategy.training_step)
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
-        output = strategy.training_step(batch, batch_idx) if pass_index else strategy.training_step(batch)
+        output = training_step(batch, batch_idx) if pass_index else training_step(batch)
         trainer._hook = None
         strategy.post_training_step()
         if flags & CLOSES:
@@ -267,7 +281,7 @@ def _manual(trainer: Trainer) -> Step:
         training_step: Callable[..., Any] = module.training_step
     else:
         training_step = strategy.training_step
-    measured = profiled(trainer, module_owner(module), "training_step", training_step)
+    measured = watched_step(trainer, profiled(trainer, module_owner(module), "training_step", training_step))
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"

@@ -24,9 +24,11 @@ from fulmen.trainer.config_arguments import trainer_arguments
 from fulmen.trainer.data import Sources
 from fulmen.trainer.devices import Devices
 from fulmen.trainer.hook_table import call_hooks
+from fulmen.trainer.log_axis import make_axis
 from fulmen.trainer.logger_setup import build_loggers
 from fulmen.trainer.logging import Ledger
 from fulmen.trainer.loops import EvaluationLoop, FitLoop, PredictionLoop
+from fulmen.trainer.nan_policy import make_ledger, watcher
 from fulmen.trainer.properties import LimitProperties, PartProperties, StateProperties
 from fulmen.trainer.signals import Signals
 from fulmen.trainer.states import RunningStage, TrainerFn, TrainerState, TrainerStatus
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from fulmen.loggers import Logger
     from fulmen.profilers import Profiler
     from fulmen.strategies import Strategy
+    from fulmen.trainer.explain import Explanation
     from fulmen.utilities.types import EVAL_DATALOADERS, TRAIN_DATALOADERS
 
 __all__ = ["Trainer"]
@@ -48,7 +51,7 @@ __all__ = ["Trainer"]
 class Trainer(StateProperties, LimitProperties, PartProperties):
     """Trains, validates, tests and predicts with a :class:`~fulmen.LightningModule`.
 
-    All arguments but the last two are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
+    All arguments but the last five are Lightning's, with its defaults; each may also come from the environment (``PL_TRAINER_MAX_EPOCHS=7``),
     where an argument given in code wins.
 
     Args:
@@ -101,6 +104,10 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         worker_seeding: how worker processes of loaders seed their random generators: "batch" seeds them anew for every batch,
             from run, epoch and batch, so that a resumed run sees the same augmentation whatever the number of workers;
             "stock" seeds each worker once, as the stock loader does.
+        nan_policy: what to do where a NaN or an infinity is logged: "ignore", "warn" (once for each name), "raise", or
+            "skip_step" (on the CPU: the optimizer leaves that step out).
+        log_axis: what rows of metrics are counted by: "global_step", as Lightning does; "samples", training samples so
+            far; "epoch", thousandths of an epoch, the column ``epoch`` then has its fraction.
 
     Raises:
         MisconfigurationException, ValueError, TypeError: an argument is wrong; the text says which, and the cure.
@@ -156,6 +163,8 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         timeline: bool = True,
         prefetch: int | str = "auto",
         worker_seeding: str = "batch",
+        nan_policy: str = "ignore",
+        log_axis: str = "global_step",
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         config = self._config = Config.from_arguments(**given)
@@ -194,7 +203,8 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         )
         self.timeline = Timeline(detailed=config.timeline)
         self._signals = Signals(self)
-        self._ledger = Ledger(self)
+        self._axis = make_axis(self, config.log_axis)
+        self._ledger = make_ledger(self, config.nan_policy)
         self._sources = Sources(self)
         self._checkpoints = Checkpoints(self)
         self.fit_loop = FitLoop(self)
@@ -400,6 +410,34 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             run.abandon(self, exception)
             raise
 
+    def explain(
+        self,
+        model: LightningModule | None = None,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        show: bool = True,
+    ) -> Explanation:
+        """Says, before or after a fit, what it does: hooks in their order and who implements them, the form of a step, what is
+        due when, what ends it, and where batches come from and why so. Nothing is run.
+
+        Args:
+            model: the module; None: that of the last run.
+            train_dataloaders: what will be passed to fit; None: the loaders of the last fit.
+            val_dataloaders: the same for validation.
+            show: print it, on one process only.
+
+        Returns:
+            The sections, by title; ``str()`` of it is the text.
+        """
+        from fulmen.trainer.explain import explain
+
+        explanation = explain(
+            self, None if model is None else unwrap(model), {"train": train_dataloaders, "val": val_dataloaders}
+        )
+        if show and self.is_global_zero:
+            explanation.show()
+        return explanation
+
     # ---- while running -----------------------------------------------------------------------------------------------
 
     def save_checkpoint(
@@ -452,6 +490,8 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
     def _call_hooks(self, name: str, *args: Any) -> None:
         """Callbacks, then the module."""
         call_hooks(self, name, *args)
+        if name == "on_before_optimizer_step" and (ledger := watcher(self)) is not None:
+            ledger.before_optimizer()
 
     def _manual_step_begin(self) -> None:
         """An optimizer of manual optimization is about to step."""

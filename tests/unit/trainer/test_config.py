@@ -29,7 +29,7 @@ def test_the_fields_are_the_arguments_in_their_order():
 
 LIGHTNING = 41
 """Arguments that Lightning has too; ours come after them."""
-OWN = ["timeline", "prefetch", "worker_seeding"]
+OWN = ["timeline", "prefetch", "worker_seeding", "nan_policy", "log_axis"]
 
 
 @pytest.mark.parametrize(("given", "normal"), [("auto", "auto"), ("off", "off"), (0, "off"), (3, 3)])
@@ -100,6 +100,10 @@ REFUSED = [
     (MisconfigurationException, "profiler", ["x"]),
     (TypeError, "profiler", [3]),
     (NotYet, "model_registry", ["name"]),
+    (ValueError, "nan_policy", ["stop", ""]),
+    (TypeError, "nan_policy", [None, True, 1]),
+    (ValueError, "log_axis", ["step", "time"]),
+    (TypeError, "log_axis", [None, 1]),
 ]
 
 
