@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from fulmen.callbacks.checkpoint import Checkpoint
     from fulmen.core.module import LightningModule
 
+#: Events that wait for the event file's own thread.
+_ROOM = 1000
+
 
 class TensorBoardLogger(Logger):
     """Write event files into ``save_dir/name/version/sub_dir``.
@@ -130,7 +133,8 @@ class TensorBoardLogger(Logger):
                 from torch.utils.tensorboard import SummaryWriter
             else:
                 from tensorboardX import SummaryWriter  # type: ignore[no-redef]
-            self._experiment = SummaryWriter(log_dir=self.log_dir, **self._kwargs)
+            # with room for ten events, its default, every tenth call waits for the writer's own thread
+            self._experiment = SummaryWriter(log_dir=self.log_dir, **{"max_queue": _ROOM, **self._kwargs})
         return self._experiment
 
     @rank_zero_only
@@ -289,9 +293,7 @@ def _one_summary(metrics: Mapping[str, Any]) -> Any:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     try:
-        return Summary(
-            value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()]
-        )
+        return Summary(value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()])
     except (TypeError, ValueError, OverflowError):
         # the long way knows which value it is
         return None

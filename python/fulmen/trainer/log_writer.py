@@ -46,7 +46,6 @@ class RowWriter:
     """The rows of a trainer that loggers have not got yet."""
 
     def __init__(self) -> None:
-        self._interval = INTERVAL
         self._begin_empty()
         _writers.add(self)
 
@@ -154,7 +153,7 @@ class RowWriter:
         self._stop = threading.Event()
         # it holds no reference to the writer while it sleeps: a trainer that is thrown away takes its thread along
         self._thread = threading.Thread(
-            target=_serve, args=(weakref.ref(self), self._stop, self._interval), name="fulmen-rows", daemon=True
+            target=_serve, args=(weakref.ref(self), self._stop, INTERVAL), name="fulmen-rows", daemon=True
         )
         self._thread.start()
 
