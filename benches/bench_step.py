@@ -28,6 +28,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +82,8 @@ class Stamps:
     def figures(self, steps: int) -> Figures:
         """Those of the last ``steps`` steps."""
         times = self.times[-steps - 1 :]
-        each = [(b - a) * 1e6 for a, b in zip(times, times[1:], strict=False)]
-        blocks = [(b - a) * 1e6 / BLOCK for a, b in zip(times[::BLOCK], times[BLOCK::BLOCK], strict=False)]
+        each = [(b - a) * 1e6 for a, b in pairwise(times)]
+        blocks = [(b - a) * 1e6 / BLOCK for a, b in pairwise(times[::BLOCK])]
         return statistics.median(each), statistics.median(blocks), statistics.mean(each)
 
 
@@ -283,6 +284,7 @@ def silent(run: Run, steps: int) -> Figures:
 
 def measure(kinds: dict[str, Run], floor: Run, steps: int, rounds: int) -> dict[str, dict[str, float]]:
     """Medians over ``rounds``, in microseconds: the step, and what it costs over the floor (see the module)."""
+    torch.set_num_threads(1)
     raw: list[Figures] = []
     total: dict[str, list[Figures]] = {name: [] for name in kinds}
     extra: dict[str, list[Figures]] = {name: [] for name in kinds}
@@ -342,7 +344,7 @@ def growth(steps: int, rounds: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             trainer = fulmen.Trainer(max_epochs=40, accelerator="cpu", default_root_dir=folder, **BARE)
             trainer.fit(Model(), Batches(length - WARM - 1))
-        each = [b - a for a, b in zip(stamps.times, stamps.times[1:], strict=False)]
+        each = [b - a for a, b in pairwise(stamps.times)]
         differences.append(
             (statistics.median(each[-4 * length :]) - statistics.median(each[2 * length : 6 * length])) * 1e6
         )
@@ -379,7 +381,6 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.getLogger("fulmen").setLevel(logging.ERROR)
     logging.getLogger("ignite").setLevel(logging.ERROR)
-    torch.set_num_threads(1)
     steps, rounds = (1000, 3) if arguments.quick else (2000, 7)
     kinds = {name: run for name, run in variants().items() if not arguments.only or arguments.only in name}
     table = measure(kinds, hand_written(), steps, rounds)
