@@ -51,7 +51,8 @@ class RowWriter:
 
     def _begin_empty(self) -> None:
         self._waiting: deque[tuple[Sequence[Logger], dict[str, Any], int | None, float]] = deque()
-        self._lock = threading.Lock()
+        # a signal handler may ask for everything while its thread is just taking the lock
+        self._lock = threading.RLock()
         self._owner: int | None = None
         self._error: Exception | None = None
         self._thread: threading.Thread | None = None

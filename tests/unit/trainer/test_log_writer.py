@@ -314,14 +314,15 @@ def test_copies_start_empty(tmp_path: Path) -> None:
 def test_a_forked_child_has_no_rows(tmp_path: Path) -> None:
     logger, writer = CSVLogger(tmp_path), RowWriter()
     writer.send([logger], {"a": 1.0}, 0)
-    with writer._lock:
+    held = writer._lock
+    with held:
         # a lock that some thread holds just now is not held in the child
         child = os.fork()
         if child == 0:
             code = 1
             try:
                 _ = logger.experiment
-                code = 0 if not rows_of(logger) and not writer._lock.locked() and writer._thread is None else 2
+                code = 0 if not rows_of(logger) and writer._lock is not held and writer._thread is None else 2
             finally:
                 os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
