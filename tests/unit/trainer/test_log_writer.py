@@ -373,3 +373,15 @@ def test_tensorboard_asks_a_replaced_writer_for_each_value(tmp_path: Path) -> No
     assert [call.args for call in add.call_args_list] == [("a", 1.0, 3), ("b", 2.0, 3)]
     with pytest.raises(ValueError, match="you tried to log"):
         logger.log_metrics({"a": 1.0, "b": "text"}, 4)
+
+
+def test_monitors_send_their_rows_the_same_way(tmp_path: Path) -> None:
+    waiting, at_once = Recorder(), AtOnce()
+    callbacks = [L.callbacks.LearningRateMonitor(), L.callbacks.DeviceStatsMonitor(cpu_stats=True)]
+    trainer(tmp_path, waiting, at_once, callbacks=callbacks, log_every_n_steps=2).fit(Model(), loader(4))
+    rows = [(sorted(row), step) for row, step, _ in waiting.got]
+    assert rows == [(sorted(row), step) for row, step, _ in at_once.got]
+    names = [name for row, _ in rows for name in row]
+    assert "lr-SGD" in names and any(name.startswith("DeviceStatsMonitor") for name in names)
+    # the hyperparameters' save, and one for all rows
+    assert waiting.saves == 2
