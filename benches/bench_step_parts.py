@@ -17,11 +17,11 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import bench_step
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import bench_step
 import fulmen
 from fulmen.trainer import fit
 from fulmen.trainer.step import make_step
