@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen._core import MetricStore
+from fulmen.trainer.log_writer import RowWriter
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
 from fulmen.trainer.logging_rules import levels, reduction
 from fulmen.trainer.logging_sync import Synchroniser
@@ -35,6 +36,7 @@ class Ledger:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.rows = RowWriter()
         self._store = MetricStore()
         self._training: dict[tuple[Any, ...], Entry] = {}
         self._evaluation: dict[tuple[Any, ...], Entry] = {}
@@ -329,7 +331,7 @@ class Ledger:
         return self.trainer._schedule.log_due
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Sends a row to every logger.
+        """Sends a row to every logger; those that can wait get it a little later, see `RowWriter`.
 
         Args:
             metrics: numbers by name.
@@ -345,7 +347,7 @@ class Ledger:
             else:
                 row.setdefault("epoch", self.trainer._axis.epoch())
                 step = self.trainer._axis.position
-        for logger in self.trainer.loggers:
+        for logger in self.rows.send(self.trainer.loggers, row, step):
             logger.log_metrics(metrics=row, step=step)
             logger.save()
 
