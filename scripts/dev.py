@@ -296,6 +296,7 @@ class Project:
         self.build()
         with self.report.part("bench", "cost of a step, of a batch, of the import"):
             self.run(self.python, ROOT / "benches" / "bench_step.py")
+            self.run(self.python, ROOT / "benches" / "bench_loggers.py")
             self.run(self.python, ROOT / "benches" / "bench_prefetch.py")
             self.run(self.python, ROOT / "benches" / "bench_import.py")
 

@@ -25,13 +25,22 @@ def test_import() -> None:
     assert module.measure(3)["fulmen"] < module.PROMISE
 
 
+NAMES = (
+    "bare", "default settings", "default, ten logs", "default, ten logs, on_step and on_epoch", "default, fifty callbacks",
+    "Lightning, bare", "Lightning, default settings",
+)  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_step() -> None:
     module = bench("bench_step")
-    table = {name: row["extra"] for name, row in module.measure(1000, 3).items()}
-    for name, promise in module.PROMISES.items():
-        assert table[name] < 4 * promise, table
+    kinds = {name: run for name, run in module.variants().items() if name in NAMES}
+    rows = module.measure(kinds, module.hand_written(), 1000, 3)
+    for name, value in module.figures(rows).items():
+        # other work on the machine must not fail a test
+        assert value < 4 * module.PROMISES[name] + 2, rows
+    table = {name: row["extra"] for name, row in rows.items()}
     if "Lightning, bare" in table:
         assert table["bare"] < table["Lightning, bare"] / 4, table
         assert table["default settings"] < table["Lightning, default settings"] / 4, table

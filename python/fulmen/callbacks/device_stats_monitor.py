@@ -57,8 +57,9 @@ class DeviceStatsMonitor(Callback):
 
             stats.update(get_cpu_stats())
         prefixed = _prefix_metric_keys(stats, f"{type(self).__qualname__}.{key}", "/")
-        for logger in trainer.loggers:
-            logger.log_metrics(prefixed, step=trainer._axis.position)
+        step = trainer._axis.position
+        for logger in trainer._ledger.rows.send(trainer.loggers, prefixed, step):
+            logger.log_metrics(prefixed, step=step)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -88,8 +88,9 @@ class LearningRateMonitor(Callback):
                     stats[f"{name}-weight_decay"] = self.last_weight_decay_values[f"{name}-weight_decay"] = value
         if not stats:
             return
-        for logger in trainer.loggers:
-            logger.log_metrics(stats, step=trainer._axis.position)
+        step = trainer._axis.position
+        for logger in trainer._ledger.rows.send(trainer.loggers, stats, step):
+            logger.log_metrics(stats, step=step)
         device = trainer.strategy.root_device
         trainer.callback_metrics.update({k: torch.tensor(v, device=device) for k, v in stats.items()})
 

@@ -74,21 +74,23 @@ class ExperimentWriter:
 
     def save(self) -> None:
         """Write the waiting rows to the file."""
-        if not self.metrics:
+        # a row that another thread adds in the meantime stays for the next time
+        rows = self.metrics[:]
+        if not rows:
             return
         known = set(self.metrics_keys)
-        new = {name for row in self.metrics for name in row if name not in known}
+        new = {name for row in rows for name in row if name not in known}
         exists = folders.is_file(self.metrics_file_path)
         if new and exists and self._rewrite_is_too_early():
             return
         if new:
             self.metrics_keys = sorted(known | new)
         if exists and not new:
-            self._append(self.metrics)
+            self._append(rows)
         else:
-            self._write_anew(self._read() if exists else [])
-        self._rows_in_file += len(self.metrics)
-        self.metrics = []
+            self._write_anew(self._read() if exists else [], rows)
+        self._rows_in_file += len(rows)
+        del self.metrics[: len(rows)]
 
     def close(self) -> None:
         """Write everything, also rows that were held back."""
@@ -110,14 +112,14 @@ class ExperimentWriter:
         with folders.open_text(self.metrics_file_path, "r") as file:
             return list(csv.DictReader(file))
 
-    def _write_anew(self, old_rows: Iterable[dict[str, Any]]) -> None:
+    def _write_anew(self, old_rows: Iterable[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
         remote = is_remote(self.metrics_file_path)
         target = self.metrics_file_path if remote else f"{self.metrics_file_path}.tmp"
         with folders.open_text(target, "w") as file:
             writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
             writer.writeheader()
             writer.writerows(old_rows)
-            writer.writerows(self.metrics)
+            writer.writerows(rows)
         if not remote:
             folders.replace_file(target, self.metrics_file_path)
 
@@ -147,6 +149,7 @@ class CSVLogger(Logger):
     """
 
     LOGGER_JOIN_CHAR = "-"
+    threaded = True
 
     def __init__(
         self,
@@ -237,6 +240,7 @@ class CSVLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write the waiting rows, if anything was logged in this process."""
+        self._settle()
         if self._experiment is not None:
             self.save()
             self._experiment.close()

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fulmen.utilities.rank_zero import rank_zero_only
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from fulmen.callbacks.checkpoint import Checkpoint
+    from fulmen.trainer.log_writer import RowWriter
+
+
+_METHODS_OF_ROWS = ("log_metrics", "_log_rows", "save", "experiment")
 
 
 class Logger(ABC):
@@ -23,7 +27,21 @@ class Logger(ABC):
     The trainer makes these calls, all of them on every rank (guard the ones that write with ``@rank_zero_only``):
     `log_hyperparams`, `log_graph` and `save` when a run starts; `log_metrics` and `save` for every row;
     `after_save_checkpoint` for every checkpoint file; `finalize` at the end.
+
+    Loggers of fulmen's own whose library allows it are ``threaded``: the trainer's rows reach them up to a second later,
+    many at once, from another thread; `experiment` first takes in those that wait.
     """
+
+    #: Set by a class whose `_log_rows` may run in another thread than the training's.
+    threaded: ClassVar[bool] = False
+    _threaded_methods: ClassVar[dict[str, Any] | None] = None
+    _rows: RowWriter | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__dict__.get("threaded"):
+            # whoever replaces one of these wants to be asked for every row
+            cls._threaded_methods = {name: getattr(cls, name) for name in _METHODS_OF_ROWS}
 
     @property
     @abstractmethod
@@ -81,6 +99,20 @@ class Logger(ABC):
             model: the module.
             input_array: its input; None: its ``example_input_array``.
         """
+
+    def _log_rows(self, rows: Sequence[tuple[dict[str, Any], int | None, float]]) -> None:
+        """Record rows that waited (``threaded``).
+
+        Args:
+            rows: name to number, position on the x axis, and seconds since the epoch when it was sent.
+        """
+        for metrics, step, _ in rows:
+            self.log_metrics(metrics, step)
+
+    def _settle(self) -> None:
+        """Take in the rows that wait."""
+        if self._rows is not None:
+            self._rows.settle()
 
     def save(self) -> None:
         """Write out what is buffered."""
@@ -168,6 +200,9 @@ def rank_zero_experiment(fn: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(fn)
     def experiment(self: Logger) -> Any:
         rank = rank_zero_only.rank
+        rows = getattr(self, "_rows", None)
+        if rows is not None:
+            rows.settle()
         return DummyExperiment() if rank is not None and rank > 0 else fn(self)
 
     return experiment

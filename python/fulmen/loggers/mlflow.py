@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 _FILES = "file:"
 _LONGEST_PARAM = 250
 _PARAMS_PER_CALL = 100
+#: What a server takes at most in one call.
+_METRICS_PER_CALL = 1000
 _RUN_NAME_TAG = "mlflow.runName"
 _NOT_ALLOWED = re.compile("[^a-zA-Z0-9_/. -]+")
 _STATUS = {"success": "FINISHED", "finished": "FINISHED", "failed": "FAILED"}
@@ -54,6 +57,7 @@ class MLFlowLogger(Logger):
     """
 
     LOGGER_JOIN_CHAR = "-"
+    threaded = True
 
     def __init__(
         self,
@@ -175,16 +179,21 @@ class MLFlowLogger(Logger):
             metrics: name to number; text is dropped, and so are characters of names that MLflow does not allow.
             step: position on the x axis; None: 0.
         """
+        self._log_batch(metrics=list(self._entities(metrics, step, time())))
+
+    def _log_rows(self, rows: Sequence[tuple[dict[str, Any], int | None, float]]) -> None:
+        entities = [entity for metrics, step, when in rows for entity in self._entities(metrics, step, when)]
+        for start in range(0, len(entities), _METRICS_PER_CALL):
+            self._log_batch(metrics=entities[start : start + _METRICS_PER_CALL])
+
+    def _entities(self, metrics: dict[str, Any], step: int | None, when: float) -> Iterator[Any]:
         from mlflow.entities import Metric
 
-        now = int(time() * 1000)
-        entities = []
         for name, value in _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR).items():
             if isinstance(value, str):
                 log.warning(f"Discarding metric with string value {name}={value}.")
                 continue
-            entities.append(Metric(key=_allowed(name), value=value, timestamp=now, step=step or 0))
-        self._log_batch(metrics=entities)
+            yield Metric(key=_allowed(name), value=value, timestamp=int(when * 1000), step=step or 0)
 
     def _log_batch(self, **what: Any) -> None:
         self.experiment.log_batch(run_id=self.run_id, **what, **self._log_batch_kwargs)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from fulmen.callbacks.checkpoint import Checkpoint
     from fulmen.core.module import LightningModule
+
+#: Events that wait for the event file's own thread.
+_ROOM = 1000
 
 
 class TensorBoardLogger(Logger):
@@ -45,6 +50,7 @@ class TensorBoardLogger(Logger):
     """
 
     LOGGER_JOIN_CHAR = "-"
+    threaded = True
     NAME_HPARAMS_FILE = "hparams.yaml"
 
     def __init__(
@@ -127,7 +133,8 @@ class TensorBoardLogger(Logger):
                 from torch.utils.tensorboard import SummaryWriter
             else:
                 from tensorboardX import SummaryWriter  # type: ignore[no-redef]
-            self._experiment = SummaryWriter(log_dir=self.log_dir, **self._kwargs)
+            # with room for ten events, its default, every tenth call waits for the writer's own thread
+            self._experiment = SummaryWriter(log_dir=self.log_dir, **{"max_queue": _ROOM, **self._kwargs})
         return self._experiment
 
     @rank_zero_only
@@ -141,13 +148,28 @@ class TensorBoardLogger(Logger):
         Raises:
             ValueError: a value of another type.
         """
+        self._record(metrics, step, None)
+
+    def _log_rows(self, rows: Sequence[tuple[dict[str, Any], int | None, float]]) -> None:
+        for metrics, step, when in rows:
+            self._record(metrics, step, when)
+
+    def _record(self, metrics: dict[str, Any], step: int | None, when: float | None) -> None:
+        """Records a row, with the time when it was sent."""
         experiment = self.experiment
-        for name, value in _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR).items():
+        named = _add_prefix(metrics, self._prefix, self.LOGGER_JOIN_CHAR)
+        if _is_plain(experiment):
+            summary = _one_summary(named)
+            if summary is not None:
+                experiment._get_file_writer().add_summary(summary, step, when)
+                return
+        moment = {} if when is None else {"walltime": when}
+        for name, value in named.items():
             if isinstance(value, dict):
-                experiment.add_scalars(name, value, step)
+                experiment.add_scalars(name, value, step, **moment)
                 continue
             try:
-                experiment.add_scalar(name, value.item() if isinstance(value, Tensor) else value, step)
+                experiment.add_scalar(name, value.item() if isinstance(value, Tensor) else value, step, **moment)
             except Exception as error:
                 raise ValueError(
                     f"{name}: you tried to log {value} which is currently not supported. "
@@ -230,6 +252,7 @@ class TensorBoardLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Flush and close the event file; after a success also see to ``hparams.yaml``."""
+        self._settle()
         if self._experiment is not None:
             self._experiment.flush()
             self._experiment.close()
@@ -249,6 +272,31 @@ class TensorBoardLogger(Logger):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_experiment": None}
+
+
+def _is_plain(experiment: Any) -> bool:
+    """Whether this is torch's writer, with an `add_scalar` that nobody replaced."""
+    torch_writer = sys.modules.get("torch.utils.tensorboard.writer")
+    if torch_writer is None or type(experiment) is not torch_writer.SummaryWriter:
+        return False
+    return (
+        "add_scalar" not in experiment.__dict__
+        and getattr(type(experiment).add_scalar, "__module__", None) == torch_writer.__name__
+    )
+
+
+def _one_summary(metrics: Mapping[str, Any]) -> Any:
+    """A record of all values of a row, each as `SummaryWriter.add_scalar` records it; None if one is no plain number."""
+    values = list(metrics.values())
+    if not values or not all(type(value) in (float, int, bool) for value in values):
+        return None
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    try:
+        return Summary(value=[Summary.Value(tag=name, simple_value=float(value)) for name, value in metrics.items()])
+    except (TypeError, ValueError, OverflowError):
+        # the long way knows which value it is
+        return None
 
 
 def _summaries(params: dict[str, Any], metrics: dict[str, Any]) -> Any:

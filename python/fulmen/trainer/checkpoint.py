@@ -47,6 +47,8 @@ class Checkpoints:
             A dict of tensors and plain data under the keys that Lightning's files have.
         """
         trainer = self.trainer
+        # a logger's file is not behind a checkpoint; what went wrong with it is no reason not to save
+        trainer._ledger.rows.settle()
         module, datamodule = trainer.lightning_module, trainer.datamodule
         checkpoint: dict[str, Any] = {
             "epoch": trainer.current_epoch,

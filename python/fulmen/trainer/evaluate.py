@@ -101,6 +101,8 @@ def _evaluate(trainer: Trainer, stage: RunningStage) -> list[dict[str, float]]:
     ledger.end_eval_epoch()
     if stage is not RunningStage.SANITY_CHECKING:
         ledger.send_epoch_rows()
+        # from here on the values may be looked up where a logger put them
+        ledger.rows.drain()
     call_hooks(trainer, f"on_{kind}_end", strategy=True)
     results = ledger.eval_results()
     if is_overridden(f"on_{kind}_model_train", trainer.lightning_module):

@@ -123,6 +123,7 @@ def train(trainer: Trainer) -> None:
         end_epoch(trainer)
         place, first = "fresh", False
     _say_why(trainer)
+    ledger.rows.drain()
     call_hooks(trainer, "on_train_end", strategy=True)
     trainer._checkpoints.drain()
 

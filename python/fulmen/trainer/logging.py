@@ -11,8 +11,10 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen._core import MetricStore
+from fulmen.trainer.log_writer import RowWriter
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
 from fulmen.trainer.logging_rules import levels, reduction
+from fulmen.trainer.logging_sync import Synchroniser
 from fulmen.trainer.states import RunningStage
 from fulmen.utilities.rank_zero import WarningCache
 
@@ -34,6 +36,7 @@ class Ledger:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.rows = RowWriter()
         self._store = MetricStore()
         self._training: dict[tuple[Any, ...], Entry] = {}
         self._evaluation: dict[tuple[Any, ...], Entry] = {}
@@ -50,6 +53,7 @@ class Ledger:
         self._logged: dict[str, Tensor] = {}
         self._bar: dict[str, Tensor] = {}
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
+        self._sync: Synchroniser | None = None
 
     def attach(self, timeline: Any, part: int) -> None:
         """Time spent in `log` belongs to this part of the timeline."""
@@ -66,13 +70,19 @@ class Ledger:
         self._epoch_view = False
         self._loaders, self._current_loader = 1, 0
         self.clear_batch()
+        if self._sync is None:
+            self._sync = Synchroniser.of(self.trainer)
+        if self._sync is not None:
+            self._sync.begin_pass()
 
     def on_epoch_start(self) -> None:
         """A new pass over the data: nothing is accumulated yet."""
         self._look()
         for entry in self._entries.values():
-            entry.reset()
+            entry.begin_epoch()
         self._epoch_view = False
+        if self._sync is not None:
+            self._sync.begin_pass()
 
     def set_batch(self, batch: Any, batch_idx: int, dataloader_idx: int, num_dataloaders: int) -> None:
         """The batch of an evaluation that hooks now run for."""
@@ -100,7 +110,17 @@ class Ledger:
     def _end_epoch(self) -> None:
         self._look()
         self.clear_batch()
+        if self._sync is not None:
+            self._sync.end(self._entries.values())
+            # rows of other processes may have come in
+            self._changed = True
+            self._look()
         self._epoch_view = self._changed = True
+        if self._sync is not None:
+            # together, as these objects wait for those of the other processes: a look may come in one process alone
+            for entry in self._entries.values():
+                if isinstance(entry, MetricEntry) and entry.epoch:
+                    entry.compute()
 
     def begin_run(self) -> None:
         """A run begins, perhaps with another module: nothing that an earlier one logged counts."""
@@ -109,7 +129,13 @@ class Ledger:
         self._arguments.clear()
         self._store.forget()
         self._eval_rows.clear()
+        self._sync = None
         self.reset_metrics()
+
+    def leave(self) -> None:
+        """An exception ends the run."""
+        if self._sync is not None:
+            self._sync.leave()
 
     def reset_metrics(self) -> None:
         """Empties what callbacks, loggers and the bar see."""
@@ -172,7 +198,7 @@ class Ledger:
     def _make(self, key: tuple[Any, ...], module: LightningModule, value: Any, arguments: tuple[Any, ...]) -> Entry:
         """A new entry, with everything checked that need not be checked at each call."""
         hook, name, loader = key
-        prog_bar, logger, on_step, on_epoch, reduce_fx, graph, _, _, suffix, metric_attribute, _ = arguments
+        prog_bar, logger, on_step, on_epoch, reduce_fx, graph, sync, group, suffix, metric_attribute, alone = arguments
         _check_value(name, value)
         if self.trainer.predicting:
             raise errors.misconfiguration(
@@ -205,15 +231,17 @@ class Ledger:
             )
         metric = _is_metric(value)
         reduced = "mean" if metric else reduction(name, reduce_fx)
+        # what only rank 0 logs stays there, and metric objects merge by themselves
+        shared = sync and not alone and not metric and self._sync is not None
         names: dict[str, Any] = {
             "name": name, "loader": loader, "suffix": suffix, "step": step, "epoch": epoch, "prog_bar": prog_bar,
-            "logger": logger is not False, "weighted": epoch and reduced == "mean" and not metric,
+            "logger": logger is not False, "weighted": (epoch or shared) and reduced == "mean" and not metric,
         }  # fmt: skip
         if metric:
             _check_attribute(module, name, value, metric_attribute)
             entry: Entry = MetricEntry(value, **names)
         elif isinstance(value, Tensor) and (graph or value.device.type != "cpu"):
-            entry = TensorEntry(reduced, graph, **names)
+            entry = TensorEntry(self._store, reduced, graph, **names)
         else:
             if isinstance(value, Tensor) and not value.is_floating_point():
                 _warned.warn(
@@ -225,6 +253,9 @@ class Ledger:
                 value.dtype if isinstance(value, Tensor) and value.is_floating_point() else torch.get_default_dtype()
             )
             entry = NumberEntry(self._store, reduced, dtype is torch.float64, **names)
+        if shared:
+            assert self._sync is not None
+            entry.synced = self._sync.describe(entry, hook, reduced, group)
         self._entries[key] = entry
         self._arguments[key, id(self._entries)] = arguments
         return entry
@@ -258,10 +289,10 @@ class Ledger:
         training = self._entries is self._training
         for entry in self._visible():
             if self._epoch_view:
-                value, name = (entry.compute(), entry.epoch_name) if entry.epoch else (None, "")
+                value, name = (entry.shown(step=False), entry.epoch_name) if entry.epoch else (None, "")
                 seen = True
             else:
-                value, name = (entry.last(), entry.step_name) if entry.step else (None, "")
+                value, name = (entry.shown(step=True), entry.step_name) if entry.step else (None, "")
                 seen = training
             if value is None:
                 continue
@@ -289,7 +320,7 @@ class Ledger:
         for entry in self._visible():
             if not entry.logger or not (entry.step if by_step else entry.epoch):
                 continue
-            value = entry.last() if by_step else entry.compute()
+            value = entry.shown(step=by_step)
             if value is not None:
                 row[entry.step_name if by_step else entry.epoch_name] = _number(value)
         return row
@@ -300,7 +331,7 @@ class Ledger:
         return self.trainer._schedule.log_due
 
     def log_metrics(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Sends a row to every logger.
+        """Sends a row to every logger; those that can wait get it a little later, see `RowWriter`.
 
         Args:
             metrics: numbers by name.
@@ -316,14 +347,21 @@ class Ledger:
             else:
                 row.setdefault("epoch", self.trainer._axis.epoch())
                 step = self.trainer._axis.position
-        for logger in self.trainer.loggers:
+        for logger in self.rows.send(self.trainer.loggers, row, step):
             logger.log_metrics(metrics=row, step=step)
             logger.save()
 
     def send_step_rows(self) -> None:
         """The values of a training step."""
+        if self._sync is not None:
+            self._synchronise_row(note=True)
         if self.trainer.loggers:
             self.log_metrics(self._row(by_step=True))
+
+    def _synchronise_row(self, note: bool) -> None:
+        assert self._sync is not None
+        self._sync.row(self._entries.values(), self._store.loader, note)
+        self._changed = True
 
     def send_eval_step_rows(self) -> None:
         """The values of an evaluation step, on an x axis of their own unless ``log_axis`` is shared."""
@@ -332,6 +370,8 @@ class Ledger:
         key = (self._stage, self._current_loader)
         x = self._eval_rows.get(key, 0)
         self._eval_rows[key] = x + 1
+        if self._sync is not None:
+            self._synchronise_row(note=False)
         row = self._row(by_step=True)
         if row:
             self.log_metrics(row, step=None if self.trainer._axis.shared else x)
@@ -354,7 +394,7 @@ class Ledger:
         self._look()
         results: list[dict[str, float]] = [{} for _ in range(self._loaders)]
         for entry in self._entries.values():
-            value = entry.compute() if entry.epoch and entry.logger else None
+            value = entry.shown(step=False) if entry.epoch and entry.logger else None
             if value is None:
                 continue
             for index, result in enumerate(results):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from fulmen._core import MetricStore
+    from fulmen.trainer.logging_sync import Synced
 
 
 class Entry:
@@ -23,7 +24,12 @@ class Entry:
         prog_bar: whether the bar shows it.
         logger: whether loggers get it.
         weighted: whether the batch size is needed.
+
+    Attributes:
+        synced: what all processes together have of it; None: each process keeps its own.
     """
+
+    synced: Synced | None = None
 
     def __init__(
         self,
@@ -61,6 +67,31 @@ class Entry:
         """A new epoch begins."""
         raise NotImplementedError
 
+    def updates(self) -> int:
+        """How many values there are."""
+        raise NotImplementedError
+
+    def parts(self, step: bool) -> tuple[float | Tensor, float]:
+        """What this process adds to the last value, or to the epoch's, of all: value and weight (0: nothing)."""
+        raise NotImplementedError
+
+    def merge(self, parts: list[tuple[float, float]]) -> float | Tensor | None:
+        """One value of the parts of several processes."""
+        raise NotImplementedError
+
+    def shown(self, step: bool) -> float | Tensor | None:
+        """The value that everybody sees: that of all processes, where they share it."""
+        synced = self.synced
+        if synced is None or (step and not synced.known):
+            return self.last() if step else self.compute()
+        return synced.step if step else synced.epoch
+
+    def begin_epoch(self) -> None:
+        """A new epoch begins, here and in what is shared."""
+        self.reset()
+        if self.synced is not None:
+            self.synced.reset()
+
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:
         """A value as users see it: a 0-dim tensor."""
         return value.detach() if isinstance(value, Tensor) else torch.tensor(value, device=device)
@@ -89,6 +120,15 @@ class NumberEntry(Entry):
     def reset(self) -> None:  # noqa: D102
         self._store.reset(self.slot)
 
+    def updates(self) -> int:  # noqa: D102
+        return self._store.updates(self.slot)
+
+    def parts(self, step: bool) -> tuple[float, float]:  # noqa: D102
+        return self._store.parts(self.slot, last=step)
+
+    def merge(self, parts: list[tuple[float, float]]) -> float | None:  # noqa: D102
+        return self._store.merge(self.slot, parts)
+
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
         return torch.tensor(value, dtype=self._dtype, device=device)
 
@@ -96,12 +136,16 @@ class NumberEntry(Entry):
 class TensorEntry(Entry):
     """Tensors on another device, or with their graph: accumulated there, so that nobody waits for the device."""
 
-    def __init__(self, reduction: str, graph: bool, **names: Any) -> None:
+    def __init__(self, store: MetricStore, reduction: str, graph: bool, **names: Any) -> None:
         super().__init__(**names)
+        self._store = store
         self._reduction, self._graph = reduction, graph
         self._value: Tensor | None = None
         self._last: Tensor | None = None
-        self._weight = 0.0
+        self._weight = self._last_weight = 0.0
+        self._updates = 0
+        self._slot: int | None = None
+        self._kind = torch.get_default_dtype(), torch.device("cpu")
 
     def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
         if not value.is_floating_point():
@@ -110,6 +154,9 @@ class TensorEntry(Entry):
             value = value.float()
         # the user may change the tensor in place after logging it
         own = value.clone().squeeze()
+        self._updates += 1
+        self._kind = own.dtype, own.device
+        self._last_weight = weight
         self._last = own if self._graph else own.detach()
         own = own.detach()
         if self._reduction == "mean":
@@ -132,7 +179,26 @@ class TensorEntry(Entry):
 
     def reset(self) -> None:  # noqa: D102
         self._value = self._last = None
-        self._weight = 0.0
+        self._weight = self._last_weight = 0.0
+        self._updates = 0
+
+    def updates(self) -> int:  # noqa: D102
+        return self._updates
+
+    def parts(self, step: bool) -> tuple[float | Tensor, float]:  # noqa: D102
+        value = self._last if step else self._value
+        if value is None:
+            return 0.0, 0.0
+        if self._reduction != "mean":
+            return value, 1.0
+        return (value.detach().double() * self._last_weight, self._last_weight) if step else (value, self._weight)
+
+    def merge(self, parts: list[tuple[float, float]]) -> Tensor | None:  # noqa: D102
+        slot = self._slot
+        if slot is None:
+            slot = self._slot = self._store.add(self._reduction, True)
+        merged = self._store.merge(slot, parts)
+        return None if merged is None else torch.tensor(merged, dtype=self._kind[0], device=self._kind[1])
 
 
 class MetricEntry(Entry):

@@ -213,6 +213,7 @@ def finish(trainer: Trainer) -> None:
     if trainer.state.fn is TrainerFn.FITTING:
         call_hooks(trainer, "on_fit_end")
     call_teardown(trainer)
+    trainer._ledger.rows.close()
     for logger in trainer.loggers:
         logger.finalize("success")
     profiling.end(trainer, report=True)
@@ -256,6 +257,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
     trainer._hook = None
     quiet = _ignore_interrupts(exception)
     try:
+        trainer._ledger.leave()
         if trainer.strategy.lightning_module is not None:
             trainer._hook = "on_exception"
             for call in callback_calls(trainer, "on_exception"):
@@ -265,6 +267,7 @@ def abandon(trainer: Trainer, exception: BaseException) -> None:
             trainer.strategy.on_exception(exception)
             trainer._hook = None
             _drain(trainer, exception)
+        _close_rows(trainer, exception)
         for logger in trainer.loggers:
             logger.finalize("failed")
         trainer.profiler.describe()
@@ -292,6 +295,14 @@ def _drain(trainer: Trainer, exception: BaseException) -> None:
     except Exception as late:
         if late is not exception:
             rank_zero_warn(f"A checkpoint could not be written after {type(exception).__name__}: {late!r}")
+
+
+def _close_rows(trainer: Trainer, exception: BaseException) -> None:
+    """Loggers get the rows that wait; as for files under way."""
+    try:
+        trainer._ledger.rows.close()
+    except Exception as late:
+        rank_zero_warn(f"A logger failed after {type(exception).__name__}: {late!r}")
 
 
 def _ignore_interrupts(exception: BaseException) -> Any:

@@ -104,3 +104,21 @@ def test_a_users_own_collection_is_logged_without_copies(tmp_path: Path) -> None
     trainer.fit(Net())
     assert trainer.callback_metrics["mean"] == 0.5
     assert trainer.callback_metrics["max"] == 1
+
+
+def test_one_process_shares_nothing(tmp_path: Path) -> None:
+    class Shares(BoringModel):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            self.log("loss", float(batch_idx), on_step=True, on_epoch=True, sync_dist=True)
+            self.log("step", 1.0, sync_dist=True)
+            return super().training_step(batch, batch_idx)
+
+    trainer = make(tmp_path)
+    trainer.fit(Shares())
+    ledger = trainer._ledger
+    assert ledger._sync is None
+    entries = {key[1]: entry for key, entry in ledger._training.items()}
+    assert all(entry.synced is None for entry in entries.values())
+    assert entries["loss"].weighted
+    assert not entries["step"].weighted
+    assert trainer.callback_metrics["loss_epoch"] == 0.5
