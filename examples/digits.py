@@ -127,7 +127,7 @@ def main() -> None:
 
     L.seed_everything(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    table = CSVLogger(arguments.out, name="csv")
+    table = CSVLogger(arguments.out, name="csv", notes=True)
     best = ModelCheckpoint(filename="digits-{epoch}-{val_loss:.3f}", monitor="val_loss")
     trainer = L.Trainer(
         accelerator="cpu",

@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x = torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
     loader = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
     for lr in (0.1, 0.01):
-        logger = CSVLogger(folder, name=None)
+        logger = CSVLogger(folder, name=None, notes=True)
         trainer = L.Trainer(
             max_epochs=4, accelerator="cpu", logger=logger, log_every_n_steps=1, enable_progress_bar=False,
             enable_model_summary=False, callbacks=[LearningRateMonitor(), ModelCheckpoint(monitor="val_loss", save_last=True)],

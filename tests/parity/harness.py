@@ -86,9 +86,8 @@ def make_module(L: Any, **options: Any) -> Any:
 
 
 def listing(folder: Path) -> list[str]:
-    """All files below a folder, but for those of the report, which only fulmen has."""
-    own = ("environment.json", "timeline.json")
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name not in own)
+    """All files below a folder."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
 def logged(folder: Path) -> list[dict[str, str]]:

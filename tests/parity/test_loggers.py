@@ -218,4 +218,4 @@ def test_number_of_files_is_that_of_a_plain_run(tmp_path: Path) -> None:
     logger.save()
     logger.log_metrics({"b": 1}, 1)
     logger.finalize("success")
-    assert sorted(os.listdir(logger.log_dir)) == ["environment.json", "metrics.csv"]
+    assert sorted(os.listdir(logger.log_dir)) == ["metrics.csv"]

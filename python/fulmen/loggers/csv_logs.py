@@ -137,7 +137,8 @@ class ExperimentWriter:
 class CSVLogger(Logger):
     """Write ``metrics.csv`` and ``hparams.yaml`` into ``save_dir/name/version``, on a local or an fsspec file system.
 
-    With the first row comes ``environment.json``: versions, device and the time of the start, for ``fulmen report``.
+    With ``notes=True`` there are two files more for ``fulmen report``: ``environment.json`` with the first row (versions,
+    device, the time of the start) and ``timeline.json`` at the end of a fit (where the time went).
 
     Args:
         save_dir: folder of all experiments.
@@ -146,6 +147,7 @@ class CSVLogger(Logger):
         prefix: put before every metric's name, with a dash.
         flush_logs_every_n_steps: without `save` calls, rows reach the disk after so many steps. The trainer calls
             `save` after every row.
+        notes: write the two files for the report.
     """
 
     LOGGER_JOIN_CHAR = "-"
@@ -158,8 +160,10 @@ class CSVLogger(Logger):
         version: int | str | None = None,
         prefix: str = "",
         flush_logs_every_n_steps: int = 100,
+        notes: bool = False,
     ) -> None:
         super().__init__()
+        self.notes = notes
         self._save_dir = os.fspath(save_dir)
         self._name = name or ""
         self._version = version
@@ -231,7 +235,7 @@ class CSVLogger(Logger):
     def save(self) -> None:
         """Write the waiting rows."""
         experiment = self.experiment
-        if not self._environment_written and experiment.metrics and self._started is not None:
+        if self.notes and not self._environment_written and experiment.metrics and self._started is not None:
             # not earlier: with the first row it is known which device is in use
             environment.write(self.log_dir, self._started)
             self._environment_written = True

@@ -115,8 +115,8 @@ def time(runs: Sequence[Run]) -> str:
     without = [run.label for run in runs if run.timeline is None]
     if without:
         pieces.append(
-            f'<p class="empty">No time split for {text(", ".join(without))}: its file, timeline.json, is written into the '
-            "folder of the run when a training ends, unless the trainer was made with timeline=False.</p>"
+            f'<p class="empty">No time split for {text(", ".join(without))}: its file, timeline.json, is written at the '
+            "end of a training with CSVLogger(notes=True).</p>"
         )
     return "".join(pieces)
 
@@ -179,7 +179,7 @@ def environment(runs: Sequence[Run]) -> str:
     """What the runs ran on."""
     if not any(run.environment for run in runs):
         missing = (
-            "Nothing is known: environment.json, which fulmen's CSVLogger writes with the first row, is not there."
+            "Nothing is known: environment.json, which CSVLogger(notes=True) writes with the first row, is not there."
         )
         return f'<p class="empty">{text(missing)}</p>'
     return _beside("Environment, from environment.json", runs, [run.environment for run in runs])

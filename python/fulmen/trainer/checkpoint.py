@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fulmen import errors
+from fulmen._core import CheckpointFile
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
+from fulmen.plugins.io.async_io import AsyncCheckpointIO
 from fulmen.plugins.io.loading import newest_that_loads
 from fulmen.plugins.io.moments import background
+from fulmen.plugins.io.native_io import NativeCheckpointIO
 from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
 from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
+from fulmen.utilities.files import is_remote
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
@@ -80,9 +87,27 @@ class Checkpoints:
         if not weights_only:
             fire(trainer, "on_save_checkpoint", callback_calls(trainer, "on_save_checkpoint"), checkpoint)
         fire(trainer, "on_save_checkpoint", module_call(trainer, "on_save_checkpoint"), checkpoint)
-        # after the hooks, which see what Lightning's see
-        place = trainer.fit_loop.place
-        return {**checkpoint, PLACE_KEY: place} if place and not weights_only else checkpoint
+        return checkpoint
+
+    @contextmanager
+    def with_place(self, checkpoint: dict[str, Any], path: str | Path, weights_only: bool) -> Iterator[dict[str, Any]]:
+        """The checkpoint as it is to be saved: with the place in the data and the random generators' states.
+
+        They are kept beside the dictionary where the checkpoint IO can do that, so that hooks, tools and Lightning find in it
+        what they know; else under a key of our own.
+        """
+        place = self.trainer.fit_loop.place
+        io = self.trainer.strategy.checkpoint_io
+        if isinstance(io, AsyncCheckpointIO):
+            # it encodes before it returns
+            io = io.checkpoint_io
+        if not place or weights_only:
+            yield checkpoint
+        elif isinstance(io, NativeCheckpointIO) and io.keeps_beside(path):
+            with io.beside({PLACE_KEY: json.dumps(place).encode()}):
+                yield checkpoint
+        else:
+            yield {**checkpoint, PLACE_KEY: place}
 
     def poll(self) -> None:
         """Looks after files that were written beside the training; never waits.
@@ -222,7 +247,7 @@ class Checkpoints:
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
         self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
-        self._place = self._loaded.pop(PLACE_KEY, {})
+        self._place = self._loaded.pop(PLACE_KEY, None) or read_place(path)
         self._restore_module()
         self._restore_datamodule()
         self._restore_callbacks()
@@ -309,6 +334,17 @@ class Checkpoints:
     def finish_restore(self) -> None:
         """Lets go of the file's contents."""
         self._loaded = {}
+
+
+def read_place(path: str | Path) -> dict[str, Any]:
+    """The place that a file keeps beside its dictionary; empty if it keeps none, or is no local file of torch's format."""
+    if is_remote(path) or not Path(path).is_file():
+        return {}
+    try:
+        found = json.loads(CheckpointFile(path).contents(PLACE_KEY))
+    except (KeyError, ValueError, RuntimeError, OSError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def callback_states(trainer: Trainer) -> dict[str, Any]:

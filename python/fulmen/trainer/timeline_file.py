@@ -18,14 +18,14 @@ FILE_NAME = "timeline.json"
 
 
 def write_timeline(trainer: Trainer) -> None:
-    """Write the trainer's timeline into the folder of each CSVLogger that has one, complete under its name at any time.
+    """Write the trainer's timeline into the folder of each ``CSVLogger(notes=True)``, complete under its name at any time.
 
     The content is ``{"version": 1, "wall_seconds": …, "steps": …, "parts": {name: seconds}}``.
     """
     if not trainer.is_global_zero:
         return
     for logger in trainer.loggers:
-        if not isinstance(logger, CSVLogger) or not folders.is_folder(logger.log_dir):
+        if not isinstance(logger, CSVLogger) or not logger.notes or not folders.is_folder(logger.log_dir):
             continue
         try:
             _write(os.path.join(logger.log_dir, FILE_NAME), json.dumps(trainer.timeline.as_dict(), indent=1))

@@ -460,7 +460,8 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             )
         with self.timeline.within(CHECKPOINT):
             checkpoint = self._checkpoints.dump(bool(weights_only))
-            self.strategy.save_checkpoint(checkpoint, filepath, storage_options=storage_options)
+            with self._checkpoints.with_place(checkpoint, filepath, bool(weights_only)) as complete:
+                self.strategy.save_checkpoint(complete, filepath, storage_options=storage_options)
             self.strategy.barrier("Trainer.save_checkpoint")
 
     def print(self, *args: Any, **kwargs: Any) -> None:

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 fn written(pickle: &[u8], storages: &[Vec<u8>]) -> Vec<u8> {
     let sources: Vec<Source<'_>> = storages.iter().map(|bytes| Source::Memory(bytes)).collect();
     let mut out = Vec::new();
-    let size = archive::write(pickle, &sources, &mut out).unwrap();
+    let size = archive::write(pickle, &sources, &[], &mut out).unwrap();
     assert_eq!(size, out.len() as u64);
     out
 }
@@ -47,7 +47,7 @@ fn what_is_pulled_equals_what_lies_in_memory() {
     };
     let mut pulled = Vec::new();
     let sources = [Source::Pull { length: bytes.len() as u64, pull: &pull }];
-    archive::write(b"p", &sources, &mut pulled).unwrap();
+    archive::write(b"p", &sources, &[], &mut pulled).unwrap();
     assert!(pulled == written(b"p", std::slice::from_ref(&bytes)));
 }
 
@@ -85,7 +85,7 @@ fn a_failing_disk_is_reported_wherever_it_fails() {
     let sources: Vec<Source<'_>> = storages.iter().map(|bytes| Source::Memory(bytes)).collect();
     for place in (0..40).map(|i| whole * i / 40) {
         let mut disk = Failing { left: place, kind: io::ErrorKind::StorageFull };
-        let error = archive::write(b"pickle", &sources, &mut disk).unwrap_err();
+        let error = archive::write(b"pickle", &sources, &[], &mut disk).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 }
@@ -94,11 +94,11 @@ fn a_failing_disk_is_reported_wherever_it_fails() {
 fn a_failing_disk_leaves_the_former_file() {
     let folder = std::env::temp_dir().join(format!("fulmen-core-faults-{}", std::process::id()));
     let target = folder.join("a.ckpt");
-    durable::replace(&target, |out| archive::write(b"old", &[], out)).unwrap();
+    durable::replace(&target, |out| archive::write(b"old", &[], &[], out)).unwrap();
     let before = std::fs::read(&target).unwrap();
     let big = vec![0u8; 2_000_000];
     let error = durable::replace(&target, |out| {
-        archive::write(b"new", &[Source::Memory(&big)], out)?;
+        archive::write(b"new", &[Source::Memory(&big)], &[], out)?;
         Err(io::Error::from_raw_os_error(5))
     });
     assert!(error.unwrap_err().to_string().contains("a.ckpt"));

@@ -15,7 +15,7 @@ from fulmen.trainer import timeline_file
 
 
 def fit(folder: Path, **arguments) -> tuple[L.Trainer, CSVLogger]:
-    logger = CSVLogger(folder)
+    logger = CSVLogger(folder, notes=True)
     trainer = L.Trainer(
         max_epochs=1, limit_train_batches=4, limit_val_batches=1, logger=logger, accelerator="cpu",
         enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False, **arguments,

@@ -61,6 +61,7 @@ class NativeCheckpointIO(TorchCheckpointIO):
         self.background_from = background_from
         self.background = Background()
         self._moment: Moment | None = None
+        self._beside: dict[str, bytes] = {}
         self._cleaned: set[str] = set()
 
     # ---- writing -----------------------------------------------------------------------------------------------------
@@ -109,6 +110,23 @@ class NativeCheckpointIO(TorchCheckpointIO):
         finally:
             self._moment = before
 
+    @contextmanager
+    def beside(self, records: dict[str, bytes]) -> Iterator[None]:
+        """Files saved within this block keep more than the checkpoint: entries of the archive that `torch.load` overlooks.
+
+        Args:
+            records: content by name.
+        """
+        before, self._beside = self._beside, records
+        try:
+            yield
+        finally:
+            self._beside = before
+
+    def keeps_beside(self, path: str | Path) -> bool:
+        """Can a file of this name keep something `beside` the checkpoint?"""
+        return torch.save is _TORCH_SAVE and not is_remote(path)
+
     def _encode(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any) -> CheckpointArchive:
         if storage_options is not None and not is_remote(path):
             raise errors.type_error(
@@ -120,6 +138,8 @@ class NativeCheckpointIO(TorchCheckpointIO):
         judge = Judge(self.objects)
         archive = encode_checkpoint(checkpoint, judge)
         judge.warn()
+        for name, content in self._beside.items():
+            archive.keep_beside(name, content)
         return archive
 
     def _write(self, archive: CheckpointArchive, path: str | Path, storage_options: Any) -> None:

@@ -54,11 +54,14 @@ impl Source<'_> {
     }
 }
 
-/// Writes a checkpoint: the pickle, and the storages under the numbers that the pickle calls them by.
+/// A small entry of a user's own beside the pickle, which `torch.load` does not look at: name and content.
+pub type Beside = (String, Vec<u8>);
+
+/// Writes a checkpoint: the pickle, the storages under the numbers that the pickle calls them by, and records beside them.
 ///
 /// # Errors
 /// Whatever the writer or a pull reports.
-pub fn write(pickle: &[u8], storages: &[Source<'_>], out: &mut dyn Write) -> std::io::Result<u64> {
+pub fn write(pickle: &[u8], storages: &[Source<'_>], records: &[Beside], out: &mut dyn Write) -> std::io::Result<u64> {
     let sums = Sums::new(storages.iter().filter_map(Source::large));
     let helpers = if sums.chunks() > 1 { crc::helpers(storages.iter().map(Source::length).sum()) } else { 0 };
     std::thread::scope(|scope| {
@@ -66,13 +69,19 @@ pub fn write(pickle: &[u8], storages: &[Source<'_>], out: &mut dyn Write) -> std
             // without a helper the sums are computed here, later: slower, not wrong
             let _ = std::thread::Builder::new().name("fulmen-crc".into()).spawn_scoped(scope, || sums.work());
         }
-        let written = write_entries(pickle, storages, &sums, out);
+        let written = write_entries(pickle, storages, records, &sums, out);
         sums.cancel();
         written
     })
 }
 
-fn write_entries(pickle: &[u8], storages: &[Source<'_>], sums: &Sums<'_>, out: &mut dyn Write) -> std::io::Result<u64> {
+fn write_entries(
+    pickle: &[u8],
+    storages: &[Source<'_>],
+    records: &[Beside],
+    sums: &Sums<'_>,
+    out: &mut dyn Write,
+) -> std::io::Result<u64> {
     let mut writer = Writer { out, gathered: Vec::with_capacity(GATHER + LARGE), flushed: 0, records: Vec::new() };
     writer.small("data.pkl", pickle)?;
     writer.small(".format_version", b"1")?;
@@ -89,6 +98,9 @@ fn write_entries(pickle: &[u8], storages: &[Source<'_>], sums: &Sums<'_>, out: &
             }
             Source::Pull { length, pull } => writer.pulled(&name, *length, *pull)?,
         }
+    }
+    for (name, content) in records {
+        writer.small(name, content)?;
     }
     writer.small("version", b"3\n")?;
     let id = writer.identity();

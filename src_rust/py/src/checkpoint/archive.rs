@@ -38,6 +38,8 @@ impl Storage {
 #[derive(Default)]
 struct State {
     storages: Vec<Storage>,
+    /// Entries beside the pickle.
+    records: Vec<core::Beside>,
     /// Copies that are still to be made, into this block.
     pending: Vec<Copy>,
     block: Option<Arc<Block>>,
@@ -108,7 +110,7 @@ impl CheckpointArchive {
                 _ => core::Source::Pull { length: storage.length as u64, pull: pull.as_ref() },
             })
             .collect();
-        core::write(&self.pickle, &sources, out)
+        core::write(&self.pickle, &sources, &state.records, out)
     }
 }
 
@@ -137,6 +139,11 @@ impl CheckpointArchive {
     #[getter]
     fn pickle<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, &self.pickle)
+    }
+
+    /// Keeps something beside the pickle, as an entry of the archive that `torch.load` does not look at.
+    fn keep_beside(&self, name: String, content: Vec<u8>) {
+        self.state().records.push((name, content));
     }
 
     /// The storages that do not lie in main memory, by number.
