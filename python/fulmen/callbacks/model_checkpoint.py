@@ -314,6 +314,22 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
         if former and self._may_remove(trainer, former, path):
             self._remove_checkpoint(trainer, former)
 
+    def _save_state(self, trainer: L.Trainer, counts: bool) -> str:
+        """Writes the whole state under the name of the last file, whatever the options say, and returns when it is there.
+
+        Args:
+            trainer: between two batches.
+            counts: whether this step's state needs no other file.
+        """
+        path = self._last_path(self._monitor_candidates(trainer), trainer)
+        former, self.last_model_path = self.last_model_path, path
+        trainer.save_checkpoint(path, weights_only=False)
+        if counts:
+            self._last_global_step_saved = trainer.global_step
+        if former and self._may_remove(trainer, former, path):
+            self._remove_checkpoint(trainer, former)
+        return path
+
     # ---- state -------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class Timer(Callback):
         self._start: dict[RunningStage, float | None] = dict.fromkeys(RunningStage)
         self._end: dict[RunningStage, float | None] = dict.fromkeys(RunningStage)
         self._offset: float = 0
+        self._over = False
 
     def start_time(self, stage: str = RunningStage.TRAINING) -> float | None:
         """When a stage began, by a monotonic clock in seconds."""
@@ -88,6 +89,7 @@ class Timer(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the training's clock."""
+        self._over = False
         self._begin(RunningStage.TRAINING)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -129,6 +131,9 @@ class Timer(Callback):
         assert self._duration is not None
         over = trainer.strategy.broadcast(self.time_elapsed() >= self._duration)
         trainer.should_stop = trainer.should_stop or over
+        if over and self._start[RunningStage.TRAINING] is not None and not self._over:
+            # the rest of the epoch is for a later run: it needs this very state, as what ends the epoch counts it as done
+            self._over = trainer._signals.save_due = trainer._schedule.interrupt = True
         if over and self._verbose:
             spent = timedelta(seconds=int(self.time_elapsed(RunningStage.TRAINING)))
             rank_zero_info(f"Time limit reached. Elapsed time is {spent}. Signaling Trainer to stop.")

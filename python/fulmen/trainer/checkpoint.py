@@ -388,6 +388,13 @@ def hpc_checkpoint(folder: str | Path) -> str | None:
     return str(root / f"hpc_ckpt_{max(numbers)}.ckpt") if numbers else None
 
 
+def next_hpc_path(folder: str | Path) -> str:
+    """The file after the one that `hpc_checkpoint` finds."""
+    newest = hpc_checkpoint(folder)
+    number = int(re.findall(r"\d+", Path(newest).name)[-1]) + 1 if newest else 1
+    return str(Path(folder) / f"hpc_ckpt_{number}.ckpt")
+
+
 def _in_slurm(trainer: Trainer) -> bool:
     from fulmen.plugins.environments import SLURMEnvironment
 

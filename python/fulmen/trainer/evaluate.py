@@ -26,7 +26,7 @@ from fulmen import errors
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.strategies.strategy import Strategy
-from fulmen.trainer import data
+from fulmen.trainer import data, parting
 from fulmen.trainer.hook_table import (
     call_hooks,
     call_module,
@@ -40,7 +40,6 @@ from fulmen.trainer.profiling import module_owner, profiled
 from fulmen.trainer.states import RunningStage, TrainerFn
 from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
-from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.model_helpers import is_overridden
 
 if TYPE_CHECKING:
@@ -134,6 +133,7 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
     begin, processed, end = schedule.begin_eval_batch, schedule.eval_processed, schedule.end_eval_batch
     loader_count = loaders if several else 1
 
+    signals = trainer._signals
     for batch, batch_idx, dataloader_idx in feed:
         begin(counter, feed.last)
         if transfer is not None:
@@ -151,8 +151,8 @@ def _batches(trainer: Trainer, stage: RunningStage, loop: Any, feed: data.Feed, 
         end(counter)
         if sends_rows:
             ledger.send_eval_step_rows()
-        if trainer.received_sigterm:
-            raise SIGTERMException
+        if signals.ends_by is not None:
+            parting.leave(trainer, signals.ends_by)
     ledger.clear_batch()
 
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fulmen.prefetch.state import set_global_generators
-from fulmen.trainer import evaluate
+from fulmen.prefetch.state import global_generators, set_global_generators
+from fulmen.trainer import evaluate, parting
 from fulmen.trainer.alarms import Alarms
 from fulmen.trainer.hook_table import (
     call_hooks,
@@ -42,7 +42,6 @@ from fulmen.trainer.states import RunningStage
 from fulmen.trainer.step import CLOSES, make_step, takes_iterator
 from fulmen.trainer.timeline import COPY, LOGGING, TRAINER, VALIDATION
 from fulmen.trainer.transfer import make_transfer
-from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from fulmen.utilities.seed import isolate_rng
 from fulmen.utilities.warnings import PossibleUserWarning
@@ -228,8 +227,7 @@ def serve(trainer: Trainer, alarms: Alarms) -> bool:
     if due & INTERRUPT:
         schedule.interrupt = False
         trainer._checkpoints.poll()
-        if trainer.received_sigterm:
-            raise SIGTERMException
+        parting.attend(trainer)
     return over
 
 
@@ -238,8 +236,11 @@ def validate(trainer: Trainer) -> None:
     trainer.state.stage = RunningStage.VALIDATING
     if not trainer._schedule.accumulating:
         call_module(trainer, "on_validation_model_zero_grad")
+    # a file that is written within it has them: whoever goes on from there begins with the whole validation
+    trainer.fit_loop._generators_before = global_generators()
     with trainer.timeline.within(VALIDATION):
         evaluate.run_evaluation(trainer, RunningStage.VALIDATING)
+    trainer.fit_loop._generators_before = None
     trainer._schedule.validated(time.monotonic() if trainer._schedule.needs_time else None)
     trainer.state.stage = RunningStage.TRAINING
     trainer._ledger.start(RunningStage.TRAINING)
@@ -260,8 +261,7 @@ def end_epoch(trainer: Trainer) -> None:
     ledger.send_epoch_rows()
     schedule.closed_windows = windows
     schedule.epoch_completed()
-    if trainer.received_sigterm:
-        raise SIGTERMException
+    parting.attend(trainer)
 
 
 def _warn_eval_mode(trainer: Trainer) -> None:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from fulmen.trainer import parting
 from fulmen.trainer.hook_table import calls, fire
 from fulmen.utilities.combined_loader import Item
-from fulmen.utilities.exceptions import SIGTERMException
 
 if TYPE_CHECKING:
     from fulmen.trainer.data import Feed
@@ -67,6 +67,6 @@ def run_steps(
         fire(trainer, f"on_{kind}_batch_end", ends, output, *(item if several else item[:2]))
         schedule.end_eval_batch(counter)
         served(output, item)
-        if trainer.received_sigterm:
-            raise SIGTERMException
+        if trainer._signals.ends_by is not None:
+            parting.leave(trainer, trainer._signals.ends_by)
     ledger.clear_batch()

@@ -245,6 +245,8 @@ class FitLoop:
         self._loader_states: list[Any] = []
         self._place: dict[str, Any] = {}
         self._batches_begun = 0
+        # how the global random generators stood before the validation that is going on
+        self._generators_before: dict[str, Any] | None = None
 
     def setup_data(self) -> None:
         """Asks for the training loader: once, or again where ``reload_dataloaders_every_n_epochs`` says so."""
@@ -368,11 +370,20 @@ class FitLoop:
     @property
     def place(self) -> dict[str, Any]:
         """The places in the training loaders and the states of all random generators; empty before there are loaders."""
-        return self._place or ({} if self._loaders is None else self._loaders.place())
+        if self._place or self._loaders is None:
+            return self._place
+        place: dict[str, Any] = self._loaders.place()
+        if place and self._generators_before is not None and not self._validation_is_done():
+            place["global"] = self._generators_before
+        return place
 
     @place.setter
     def place(self, place: dict[str, Any]) -> None:
         self._place = place
+
+    def _validation_is_done(self) -> bool:
+        progress = self.epoch_loop.val_loop.batch_progress
+        return progress.is_last_batch and progress.current.completed == progress.current.ready
 
     def _go_to_place(self, resumption: str) -> dict[str, Any] | None:
         """The next pass over the training loaders begins where the loaded state says.

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from fulmen.trainer import evaluate
+from fulmen.trainer import evaluate, parting
 from fulmen.trainer.hook_table import call_hooks, call_module, calls, fire
 from fulmen.trainer.iterator_steps import run_steps
 from fulmen.trainer.states import RunningStage
 from fulmen.trainer.step import takes_iterator
 from fulmen.trainer.transfer import make_transfer
 from fulmen.utilities.combined_loader import Item
-from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.move_data import move_data_to_device
 from fulmen.utilities.rank_zero import WarningCache
 
@@ -86,8 +85,8 @@ def _batches(trainer: Trainer, loop: Any, feed: Feed) -> None:
             fire(trainer, "on_predict_batch_end", ends, output, *args)
         schedule.end_eval_batch(counter)
         _keep(loop, output, dataloader_idx)
-        if trainer.received_sigterm:
-            raise SIGTERMException
+        if trainer._signals.ends_by is not None:
+            parting.leave(trainer, trainer._signals.ends_by)
 
 
 def _keep(loop: Any, output: Any, dataloader_idx: int) -> None:

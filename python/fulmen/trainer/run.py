@@ -15,12 +15,12 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
 from fulmen.loggers.wandb import WandbLogger
-from fulmen.trainer import callback_setup, fit, legacy, predict, profiling
+from fulmen.trainer import callback_setup, fit, legacy, parting, predict, profiling
 from fulmen.trainer.checks import check_run
 from fulmen.trainer.evaluate import run_alone
 from fulmen.trainer.hook_table import call_hooks, callback_calls, fire
@@ -31,6 +31,7 @@ from fulmen.trainer.states import RunningStage, TrainerFn, TrainerStatus
 from fulmen.trainer.timeline import SETUP, TEARDOWN, TRAINER
 from fulmen.trainer.timeline import VALIDATION as EVALUATION_PART
 from fulmen.trainer.timeline_file import write_timeline
+from fulmen.utilities.exceptions import SIGTERMException
 from fulmen.utilities.model_helpers import is_overridden
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from fulmen.utilities.warnings import PossibleUserWarning
@@ -92,12 +93,28 @@ def execute(
         if fn is TrainerFn.FITTING:
             say_where_the_time_went(trainer)
     except BaseException as exception:
-        abandon(trainer, exception)
-        raise
+        if not parting.died_by_signal(trainer, exception):
+            abandon(trainer, exception)
+            raise
+        end_by_signal(trainer, exception)
     finally:
         if watch is not None:
             watch.stop()
+    if trainer._signals.ends_by is not None:
+        # it came when there was nothing left to interrupt
+        raise SIGTERMException(128 + trainer._signals.ends_by)
     return results
+
+
+def end_by_signal(trainer: Trainer, exception: BaseException) -> NoReturn:
+    """A run that fails because its workers were ended by the signal that is to end it."""
+    try:
+        number = trainer._signals.ends_by
+        assert number is not None
+        parting.leave(trainer, number)
+    except BaseException as end:
+        abandon(trainer, end)
+        raise end from exception
 
 
 def say_where_the_time_went(trainer: Trainer) -> None:

@@ -17,7 +17,9 @@ class DamagedCheckpoint(RuntimeError):
 
 
 class SIGTERMException(SystemExit):
-    """Raised inside the loops after the process received ``SIGTERM``.
+    """Raised inside the loops after the process received ``SIGTERM``, or a scheduler's warning (``SIGUSR1``).
+
+    Its code, the exit status of a process that lets it pass, is 128 + the signal's number.
 
     Callbacks see it in ``on_exception``, for example to save a last checkpoint.
     """
