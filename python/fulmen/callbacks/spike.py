@@ -33,6 +33,12 @@ class TrainingSpikeException(RuntimeError):
         self.batch_idx = batch_idx
 
 
+#: what a checkpoint keeps besides the mean: attributes by the names that Lightning's files have
+_STATE = {name: name for name in ("last_val", "mode", "warmup", "atol", "rtol", "bad_batches")} | {
+    "bad_batches_path": "exclude_batches_path"
+}
+
+
 class SpikeDetection(Callback):
     """Compares every loss with the mean of the last ones, and raises `TrainingSpikeException` when it jumps.
 
@@ -64,15 +70,13 @@ class SpikeDetection(Callback):
         from torchmetrics.aggregation import MeanMetric
         from torchmetrics.wrappers import Running
 
+        self.mode, self.finite_only = mode, finite_only
+        self.atol, self.rtol = atol, rtol
+        self.warmup = warmup
+        self.exclude_batches_path = exclude_batches_path
+        self.bad_batches: list[int] = []
         self.last_val: float | Tensor = 0.0
         self.running_mean = Running(MeanMetric(dist_sync_on_step=False, sync_on_compute=True), window=window)
-        self.mode = mode
-        self.warmup = warmup
-        self.atol = atol
-        self.rtol = rtol
-        self.bad_batches: list[int] = []
-        self.exclude_batches_path = exclude_batches_path
-        self.finite_only = finite_only
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -139,26 +143,15 @@ class SpikeDetection(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The last loss, the settings, and the batches to leave out."""
-        return {
-            "last_val": self.last_val.item() if isinstance(self.last_val, Tensor) else self.last_val,
-            "mode": self.mode,
-            "warmup": self.warmup,
-            "atol": self.atol,
-            "rtol": self.rtol,
-            "bad_batches": self.bad_batches,
-            "bad_batches_path": self.exclude_batches_path,
-            "running": self.running_mean.state_dict(),
-            "mean": self.running_mean.base_metric.state_dict(),
-        }
+        state = {key: getattr(self, attribute) for key, attribute in _STATE.items()}
+        if isinstance(self.last_val, Tensor):
+            state["last_val"] = self.last_val.item()
+        mean = self.running_mean
+        return state | {"running": mean.state_dict(), "mean": mean.base_metric.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back; the mean starts anew."""
-        self.last_val = state_dict["last_val"]
-        self.mode = state_dict["mode"]
-        self.warmup = state_dict["warmup"]
-        self.atol = state_dict["atol"]
-        self.rtol = state_dict["rtol"]
-        self.bad_batches = state_dict["bad_batches"]
-        self.exclude_batches_path = state_dict["bad_batches_path"]
+        for key, attribute in _STATE.items():
+            setattr(self, attribute, state_dict[key])
         self.running_mean.load_state_dict(state_dict["running"])
         self.running_mean.base_metric.load_state_dict(state_dict["mean"])
