@@ -376,6 +376,7 @@ def test_tensorboard_asks_a_replaced_writer_for_each_value(tmp_path: Path) -> No
 
 
 def test_monitors_send_their_rows_the_same_way(tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
     waiting, at_once = Recorder(), AtOnce()
     callbacks = [L.callbacks.LearningRateMonitor(), L.callbacks.DeviceStatsMonitor(cpu_stats=True)]
     trainer(tmp_path, waiting, at_once, callbacks=callbacks, log_every_n_steps=2).fit(Model(), loader(4))
