@@ -266,7 +266,7 @@ class TensorBoardLogger(Logger):
         if type(params).__module__.startswith("omegaconf"):
             from omegaconf import OmegaConf
 
-            self.hparams = OmegaConf.merge(self.hparams, params)  # type: ignore[assignment]
+            self.hparams = OmegaConf.merge(self.hparams, params)
         else:
             self.hparams.update(params)
 
