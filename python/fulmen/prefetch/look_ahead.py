@@ -180,7 +180,8 @@ class LookAheadSource(Source):
 
     def _judge(self) -> None:
         self._settled = True
-        without, with_thread = statistics.median(self._probed[1:]), statistics.median(self._tried[2:])
+        # batches made ahead come in bursts, most of them at once: their median would say that they cost nothing
+        without, with_thread = statistics.median(self._probed[1:]), statistics.fmean(self._tried[2:])
         if with_thread > GAIN * without:
             self._decide_against(
                 f"a thread gains nothing ({with_thread * 1e3:.2f} ms a step with it, {without * 1e3:.2f} ms without)"

@@ -39,8 +39,6 @@ def run(loader, step=lambda: time.sleep(0.004)):
     return source, batches
 
 
-#: Measured: the trial costs 1 to 4 % of a pass of 1,000 batches of 2 ms.
-BOUND = 1.06
 #: The verdict is about time: a busy machine may need to be asked again.
 TRIES = 4
 
@@ -173,11 +171,11 @@ def test_the_verdict(with_thread, kind):
 
 @pytest.mark.slow
 def test_nothing_is_lost_by_trying():
-    """Where a thread gains nothing, a pass of some length takes what the stock loader's takes, but for the trial."""
+    """Where a thread gains nothing, a pass of some length takes what the stock loader's takes, within 2 %."""
     loader = DataLoader(Slow(1000, spin), batch_size=1)
     ratios = []
     for _ in range(15):
-        if len(ratios) >= 5 and statistics.median(ratios) <= BOUND:
+        if len(ratios) >= 5 and statistics.median(ratios) <= 1.02:
             break
         seconds = {"stock": 0.0, "ours": 0.0}
         for name in ("stock", "ours", "ours", "stock"):
@@ -187,4 +185,4 @@ def test_nothing_is_lost_by_trying():
                 pass
             seconds[name] += time.process_time() - begin
         ratios.append(seconds["ours"] / seconds["stock"])
-    assert statistics.median(ratios) <= BOUND, ratios
+    assert statistics.median(ratios) <= 1.02, ratios
