@@ -169,6 +169,18 @@ def test_the_verdict(with_thread, kind):
     assert ("gains nothing" in source.why) is (kind == "plain")
 
 
+def test_batches_that_come_in_bursts_are_judged_by_what_they_take_together():
+    source = choose(DataLoader(Slow(), batch_size=2))
+    now, number = 1.0, 0
+    source._note_cycle(now)
+    while not source._settled:
+        # two come at once after a third that took the time of all three
+        now += 0.01 if len(source._probed) < 6 else (0.03 if number % 3 == 0 else 0.0)
+        number += len(source._probed) == 6
+        source._note_cycle(now)
+    assert source.kind == "plain"
+
+
 @pytest.mark.slow
 def test_nothing_is_lost_by_trying():
     """Where a thread gains nothing, a pass of some length takes what the stock loader's takes, within 2 %."""
