@@ -1,4 +1,4 @@
-//! Bytes as a DLPack capsule (<https://dmlc.github.io/dlpack/latest/c_api.html>, version 0), with an owner that is dropped
+//! Memory of the core's as a DLPack capsule (<https://dmlc.github.io/dlpack/latest/c_api.html>, version 0), with an owner that is dropped
 //! when the last tensor over them is gone.
 
 use std::any::Any;
@@ -28,38 +28,67 @@ struct DlManagedTensor {
     deleter: Option<unsafe extern "C" fn(*mut DlManagedTensor)>,
 }
 
-/// Everything that a tensor over the bytes needs for as long as it lives.
+/// Everything that a tensor over the memory needs for as long as it lives.
 #[repr(C)]
 struct Exported {
     managed: DlManagedTensor,
-    shape: [i64; 1],
-    strides: [i64; 1],
+    shape: Vec<i64>,
+    strides: Vec<i64>,
     _owner: Box<dyn Any + Send>,
 }
 
 const CPU: i32 = 1;
+#[cfg(target_os = "linux")]
 const UNSIGNED: u8 = 1;
 const NAME: &CStr = c"dltensor";
+
+/// What the elements of a tensor are, in DLPack's terms.
+#[derive(Clone, Copy)]
+pub struct Element {
+    pub code: u8,
+    pub bits: u8,
+}
 
 /// A capsule over `len` bytes from `start`, as a row of unsigned 8-bit numbers.
 ///
 /// # Safety
-/// The bytes can be read and written for as long as `owner` lives, by whoever gets the capsule.
+/// As for [`tensor`].
+#[cfg(target_os = "linux")] // for the ring
 pub unsafe fn bytes(
     py: Python<'_>,
     start: *mut u8,
     len: usize,
     owner: Box<dyn Any + Send>,
 ) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the caller's promise.
+    unsafe { tensor(py, start, vec![i64::try_from(len)?], Element { code: UNSIGNED, bits: 8 }, owner) }
+}
+
+/// A capsule over a contiguous tensor of this shape, which begins at `start`.
+///
+/// # Safety
+/// All its elements can be read and written for as long as `owner` lives, by whoever gets the capsule.
+pub unsafe fn tensor(
+    py: Python<'_>,
+    start: *mut u8,
+    shape: Vec<i64>,
+    element: Element,
+    owner: Box<dyn Any + Send>,
+) -> PyResult<Bound<'_, PyAny>> {
+    // as torch computes the strides of a contiguous tensor: an empty dimension counts as one
+    let mut strides = vec![1; shape.len()];
+    for at in (1..shape.len()).rev() {
+        strides[at - 1] = strides[at] * shape[at].max(1);
+    }
     let exported = Box::new(Exported {
         managed: DlManagedTensor {
             tensor: DlTensor {
                 data: start.cast(),
                 device_type: CPU,
                 device_id: 0,
-                ndim: 1,
-                code: UNSIGNED,
-                bits: 8,
+                ndim: i32::try_from(shape.len())?,
+                code: element.code,
+                bits: element.bits,
                 lanes: 1,
                 shape: std::ptr::null_mut(),
                 strides: std::ptr::null_mut(),
@@ -68,16 +97,16 @@ pub unsafe fn bytes(
             context: std::ptr::null_mut(),
             deleter: Some(delete),
         },
-        shape: [i64::try_from(len)?],
-        strides: [1],
+        shape,
+        strides,
         _owner: owner,
     });
     let raw = Box::into_raw(exported);
-    // SAFETY: `raw` is ours alone, and stays where it is. On failure the box is taken back; on success the capsule owns it: it
-    // calls the deleter, unless a consumer renamed it and does so itself.
+    // SAFETY: `raw` is ours alone. The vectors are not changed any more, so that their addresses stay. On failure the box is
+    // taken back; on success the capsule owns it: it calls the deleter, unless a consumer renamed it and does so itself.
     unsafe {
-        (*raw).managed.tensor.shape = (&raw mut (*raw).shape).cast();
-        (*raw).managed.tensor.strides = (&raw mut (*raw).strides).cast();
+        (*raw).managed.tensor.shape = (*raw).shape.as_mut_ptr();
+        (*raw).managed.tensor.strides = (*raw).strides.as_mut_ptr();
         let object = ffi::PyCapsule_New(raw.cast(), NAME.as_ptr(), Some(forget));
         if object.is_null() {
             drop(Box::from_raw(raw));
@@ -89,7 +118,7 @@ pub unsafe fn bytes(
 /// The consumer's last tensor is gone. On whatever thread, with or without the interpreter.
 ///
 /// # Safety
-/// `managed` is what [`bytes`] made, and nobody uses it afterwards.
+/// `managed` is what [`tensor`] made, and nobody uses it afterwards.
 unsafe extern "C" fn delete(managed: *mut DlManagedTensor) {
     // SAFETY: it is the first field of an `Exported` with C's layout that was a box.
     drop(unsafe { Box::from_raw(managed.cast::<Exported>()) });
@@ -98,7 +127,7 @@ unsafe extern "C" fn delete(managed: *mut DlManagedTensor) {
 /// The capsule is gone.
 ///
 /// # Safety
-/// Called by the interpreter with a capsule that [`bytes`] made.
+/// Called by the interpreter with a capsule that [`tensor`] made.
 unsafe extern "C" fn forget(object: *mut ffi::PyObject) {
     // SAFETY: a consumer renames the capsule it takes over; under the old name it is still ours.
     unsafe {

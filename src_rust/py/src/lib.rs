@@ -1,7 +1,6 @@
 //! `fulmen._core`: thin bindings, one file per core module.
 
 mod checkpoint;
-#[cfg(target_os = "linux")]
 mod dlpack;
 mod enter;
 mod metrics;

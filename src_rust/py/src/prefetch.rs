@@ -1,16 +1,16 @@
 //! `fulmen._core.Gatherer` and `fulmen._core.Batch`: rows of datasets in memory, as batches of tensors.
 
 use std::any::Any;
-use std::ffi::{CStr, c_void};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fulmen_core::prefetch::{Buffer, Engine, Indices, Located, Node, Plan, Pool, Region, Ticket};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyTuple};
-use pyo3::{ffi, intern};
 
+use crate::dlpack::{self, Element};
 use crate::enter::{detached, enter};
 
 /// From this many bytes on, other Python threads may run while a batch is copied.
@@ -42,16 +42,9 @@ fn engine() -> Arc<Engine> {
     }
 }
 
-/// What DLPack calls a type: code and bits.
-#[derive(Clone, Copy)]
-struct Kind {
-    code: u8,
-    bits: u8,
-}
-
 /// One field of a batch: type and the shape of a row.
 struct Field {
-    kind: Kind,
+    kind: Element,
     shape: Vec<i64>,
 }
 
@@ -84,7 +77,7 @@ impl Gatherer {
             return Err(PyValueError::new_err(format!("{} fields, types of {}", plan.widths().len(), fields.len())));
         }
         let fields: Vec<Field> =
-            fields.into_iter().map(|(code, bits, shape)| Field { kind: Kind { code, bits }, shape }).collect();
+            fields.into_iter().map(|(code, bits, shape)| Field { kind: Element { code, bits }, shape }).collect();
         for (field, &width) in fields.iter().zip(plan.widths()) {
             let elements = field.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?));
             if elements.map(|n| n * u64::from(field.kind.bits) / 8) != Some(width as u64) {
@@ -269,103 +262,11 @@ fn node(py: Python<'_>, description: &Bound<'_, PyAny>) -> PyResult<Node> {
     })
 }
 
-// ---- DLPack (https://dmlc.github.io/dlpack/latest/c_api.html, version 0) --------------------------------------------
-
-#[repr(C)]
-struct DlTensor {
-    data: *mut c_void,
-    device_type: i32,
-    device_id: i32,
-    ndim: i32,
-    code: u8,
-    bits: u8,
-    lanes: u16,
-    shape: *mut i64,
-    strides: *mut i64,
-    byte_offset: u64,
-}
-
-#[repr(C)]
-struct DlManagedTensor {
-    tensor: DlTensor,
-    context: *mut c_void,
-    deleter: Option<unsafe extern "C" fn(*mut DlManagedTensor)>,
-}
-
-/// Everything that a tensor over a buffer needs for as long as it lives.
-#[repr(C)]
-struct Exported {
-    managed: DlManagedTensor,
-    shape: Vec<i64>,
-    strides: Vec<i64>,
-    _buffer: Buffer,
-}
-
-const CPU: i32 = 1;
-const NAME: &CStr = c"dltensor";
-
 /// A DLPack capsule over a buffer, which goes back to its pool when the last tensor over it is gone.
 fn capsule<'py>(py: Python<'py>, buffer: Buffer, rows: usize, field: &Field) -> PyResult<Bound<'py, PyAny>> {
     let mut shape = vec![i64::try_from(rows)?];
     shape.extend_from_slice(&field.shape);
-    // as torch computes the strides of a contiguous tensor: an empty dimension counts as one
-    let mut strides = vec![1; shape.len()];
-    for at in (1..shape.len()).rev() {
-        strides[at - 1] = strides[at] * shape[at].max(1);
-    }
-    let exported = Box::new(Exported {
-        managed: DlManagedTensor {
-            tensor: DlTensor {
-                data: buffer.start().cast(),
-                device_type: CPU,
-                device_id: 0,
-                ndim: i32::try_from(shape.len())?,
-                code: field.kind.code,
-                bits: field.kind.bits,
-                lanes: 1,
-                shape: std::ptr::null_mut(),
-                strides: std::ptr::null_mut(),
-                byte_offset: 0,
-            },
-            context: std::ptr::null_mut(),
-            deleter: Some(delete),
-        },
-        shape,
-        strides,
-        _buffer: buffer,
-    });
-    let raw = Box::into_raw(exported);
-    // SAFETY: `raw` is ours alone. The vectors are not changed any more, so that their addresses stay. On failure the box is
-    // taken back; on success the capsule owns it: it calls the deleter, unless a consumer renamed it and does so itself.
-    unsafe {
-        (*raw).managed.tensor.shape = (*raw).shape.as_mut_ptr();
-        (*raw).managed.tensor.strides = (*raw).strides.as_mut_ptr();
-        let object = ffi::PyCapsule_New(raw.cast(), NAME.as_ptr(), Some(forget));
-        if object.is_null() {
-            drop(Box::from_raw(raw));
-        }
-        Bound::from_owned_ptr_or_err(py, object)
-    }
-}
-
-/// The consumer's last tensor is gone. On whatever thread, with or without the interpreter.
-///
-/// # Safety
-/// `managed` is what [`capsule`] made, and nobody uses it afterwards.
-unsafe extern "C" fn delete(managed: *mut DlManagedTensor) {
-    // SAFETY: it is the first field of an `Exported` with C's layout that was a box.
-    drop(unsafe { Box::from_raw(managed.cast::<Exported>()) });
-}
-
-/// The capsule is gone.
-///
-/// # Safety
-/// Called by the interpreter with a capsule that [`capsule`] made.
-unsafe extern "C" fn forget(object: *mut ffi::PyObject) {
-    // SAFETY: a consumer renames the capsule it takes over; under the old name it is still ours.
-    unsafe {
-        if ffi::PyCapsule_IsValid(object, NAME.as_ptr()) == 1 {
-            delete(ffi::PyCapsule_GetPointer(object, NAME.as_ptr()).cast());
-        }
-    }
+    let start = buffer.start();
+    // SAFETY: the buffer has room for its rows, is nobody else's, and is the owner.
+    unsafe { dlpack::tensor(py, start, shape, field.kind, Box::new(buffer)) }
 }
