@@ -29,6 +29,10 @@ class EarlyStoppingReason(Enum):
     NON_FINITE_METRIC = 4
 
 
+#: what a checkpoint keeps besides the reason of a stop
+_COUNTS = ("wait_count", "stopped_epoch", "best_score", "patience")
+
+
 class EarlyStopping(Callback):
     """Watches a logged value, and asks the trainer to stop.
 
@@ -187,20 +191,15 @@ class EarlyStopping(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What was best, and how long ago."""
-        return {
-            "wait_count": self.wait_count,
-            "stopped_epoch": self.stopped_epoch,
-            "best_score": self.best_score,
-            "patience": self.patience,
+        reason = {
             "stopping_reason": self.stopping_reason.value,
             "stopping_reason_message": self.stopping_reason_message,
         }
+        return {name: getattr(self, name) for name in _COUNTS} | reason
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on from there."""
-        self.wait_count = state_dict["wait_count"]
-        self.stopped_epoch = state_dict["stopped_epoch"]
-        self.best_score = state_dict["best_score"]
-        self.patience = state_dict["patience"]
+        for name in _COUNTS:
+            setattr(self, name, state_dict[name])
         self.stopping_reason = EarlyStoppingReason(state_dict.get("stopping_reason", 0))
         self.stopping_reason_message = state_dict.get("stopping_reason_message")

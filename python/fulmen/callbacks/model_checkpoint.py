@@ -29,6 +29,10 @@ __all__ = ["ModelCheckpoint"]
 _warned = WarningCache()
 
 
+#: what is known of the files in the folder, and means nothing in another one
+_OF_FOLDER = ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value", "last_model_path")
+
+
 class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     """Saves the module periodically, by a monitored value or not.
 
@@ -335,15 +339,8 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     def state_dict(self) -> dict[str, Any]:
         """Which files there are, and which is best."""
         state = {
-            "monitor": self.monitor,
-            "best_model_score": self.best_model_score,
-            "best_model_path": self.best_model_path,
-            "current_score": self.current_score,
-            "dirpath": self.dirpath,
-            "best_k_models": self.best_k_models,
-            "kth_best_model_path": self.kth_best_model_path,
-            "kth_value": self.kth_value,
-            "last_model_path": self.last_model_path,
+            name: getattr(self, name)
+            for name in ("monitor", "current_score", "dirpath", "best_model_path", *_OF_FOLDER)
         }
         # files that this one replaces: whoever resumes from it deletes them if the run ended before it could
         return state | ({"replaced": list(self._replaced)} if self._replaced else {})
@@ -351,11 +348,9 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes that back; with another ``dirpath`` only the best path, since the other files are not ours."""
         if state_dict.get("dirpath", self.dirpath) == self.dirpath:
-            self.best_model_score = state_dict["best_model_score"]
-            self.kth_best_model_path = state_dict.get("kth_best_model_path", self.kth_best_model_path)
-            self.kth_value = state_dict.get("kth_value", self.kth_value)
-            self.best_k_models = state_dict.get("best_k_models", self.best_k_models)
-            self.last_model_path = state_dict.get("last_model_path", self.last_model_path)
+            # older files lack some
+            for name in _OF_FOLDER:
+                setattr(self, name, state_dict.get(name, getattr(self, name)))
             self._replaced = list(state_dict.get("replaced", ()))
         else:
             rank_zero_warn(

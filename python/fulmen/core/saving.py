@@ -114,14 +114,12 @@ def load_module(
     strict = module.strict_loading if strict is None else strict
     keys = module.load_state_dict(checkpoint["state_dict"], strict=strict)
     if not strict:
-        if keys.missing_keys:
-            rank_zero_warn(
-                f"Found keys that are in the model state dict but not in the checkpoint: {keys.missing_keys}"
-            )
-        if keys.unexpected_keys:
-            rank_zero_warn(
-                f"Found keys that are not in the model state dict but in the checkpoint: {keys.unexpected_keys}"
-            )
+        for found, where in (
+            (keys.missing_keys, "in the model state dict but not in the checkpoint"),
+            (keys.unexpected_keys, "not in the model state dict but in the checkpoint"),
+        ):
+            if found:
+                rank_zero_warn(f"Found keys that are {where}: {found}")
     tensors = [v for v in checkpoint["state_dict"].values() if isinstance(v, torch.Tensor)]
     return module.to(tensors[0].device) if tensors else module
 

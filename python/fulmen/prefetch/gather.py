@@ -24,9 +24,8 @@ from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
+from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
-from fulmen.prefetch.source import Source, State
-from fulmen.prefetch.state import Place
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 AHEAD_FROM = 64 * 1024
@@ -125,7 +124,7 @@ def _is_flat(structure: Any) -> bool:
     return isinstance(structure, list) and structure == list(range(len(structure)))
 
 
-class GatherSource(Source):
+class GatherSource(PlacedSource):
     """Passes over a loader whose dataset lies in memory.
 
     Args:
@@ -149,8 +148,6 @@ class GatherSource(Source):
         self._gatherer = _gatherer(description, most)
         self._fields = description.fields
         self._size = size
-        self._place = Place(loader)
-        self._running: Any = None
 
     def epoch(self) -> Iterator[Any]:
         """Start a pass. The dataset is looked at anew: where its rows lie, and which of them a subset has."""
@@ -253,17 +250,3 @@ class GatherSource(Source):
             if fields is not None:
                 return _structured(description.structure)(fields)
         return inner._dataset_fetcher.fetch(indices)
-
-    def state(self) -> State:
-        """Where the consumer stands."""
-        return self._place.state()
-
-    def restore(self, state: State) -> None:
-        """The next pass begins there."""
-        self._place.restore(state)
-
-    def close(self) -> None:
-        """Give up what is on its way."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None

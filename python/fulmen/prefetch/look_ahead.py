@@ -24,9 +24,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
-from fulmen.prefetch.source import Source, State
-from fulmen.prefetch.state import Place, generator_states, global_generators, own_generators, owners, same_states
+from fulmen.prefetch.state import generator_states, global_generators, own_generators, owners, same_states
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 PROBED = 6
@@ -59,7 +59,7 @@ def reason_against(loader: DataLoader[Any]) -> str | None:
     return None
 
 
-class LookAheadSource(Source):
+class LookAheadSource(PlacedSource):
     """Passes over a loader with samples of any kind.
 
     Args:
@@ -73,8 +73,6 @@ class LookAheadSource(Source):
         self.kind = "look-ahead"
         self._code = code
         self._depth = depth
-        self._place = Place(loader)
-        self._running: Any = None
         self._probed: list[float] = []
         self._tried: list[float] = []
         self._settled = False
@@ -195,20 +193,6 @@ class LookAheadSource(Source):
     def _decide_against(self, reason: str) -> None:
         self.kind, self._settled = "plain", True
         self.why = f"{self._code}, and {reason}"
-
-    def state(self) -> State:
-        """Where the consumer stands."""
-        return self._place.state()
-
-    def restore(self, state: State) -> None:
-        """The next pass begins there."""
-        self._place.restore(state)
-
-    def close(self) -> None:
-        """End the pass, and its thread."""
-        if self._running is not None:
-            self._running.close()
-            self._running = None
 
 
 def _fetch(inner: Any, indices: Any, gradients: bool, inference: bool) -> Any:
