@@ -7,18 +7,19 @@ use std::ffi::{CStr, c_void};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
+/// `DLTensor` of `dlpack.h`: the same in versions 0 and 1.
 #[repr(C)]
-struct DlTensor {
-    data: *mut c_void,
-    device_type: i32,
-    device_id: i32,
-    ndim: i32,
-    code: u8,
-    bits: u8,
-    lanes: u16,
-    shape: *mut i64,
-    strides: *mut i64,
-    byte_offset: u64,
+pub struct DlTensor {
+    pub data: *mut c_void,
+    pub device_type: i32,
+    pub device_id: i32,
+    pub ndim: i32,
+    pub code: u8,
+    pub bits: u8,
+    pub lanes: u16,
+    pub shape: *mut i64,
+    pub strides: *mut i64,
+    pub byte_offset: u64,
 }
 
 #[repr(C)]
@@ -37,7 +38,8 @@ struct Exported {
     _owner: Box<dyn Any + Send>,
 }
 
-const CPU: i32 = 1;
+/// The device type of ordinary memory.
+pub const CPU: i32 = 1;
 #[cfg(target_os = "linux")]
 const UNSIGNED: u8 = 1;
 const NAME: &CStr = c"dltensor";

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod dlpack;
 mod enter;
+mod exchange;
 mod metrics;
 mod metrics_batch;
 mod metrics_sites;

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use pyo3::{PyTraverseError, intern};
 
+use crate::exchange;
 use crate::metrics_batch::Batch;
 use crate::metrics_sites::{Options, Sites};
 use crate::py_imports;
@@ -63,6 +64,9 @@ fn number(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     let py = value.py();
     if value.is_exact_instance_of::<pyo3::types::PyFloat>() || value.is_exact_instance_of::<pyo3::types::PyInt>() {
         return value.extract().map(Some);
+    }
+    if let Some(value) = exchange::scalar(value)? {
+        return Ok(Some(value));
     }
     if !value.get_type().is(py_imports::tensor_class(py)?) || !value.getattr(intern!(py, "is_cpu"))?.is_truthy()? {
         return Ok(None);

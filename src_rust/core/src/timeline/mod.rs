@@ -109,7 +109,7 @@ impl Timeline {
         let Some(total) = self.totals.get_mut(part) else { return };
         total.nanos += nanos;
         total.count += 1;
-        self.stretches.push(Stretch { part, step: self.steps, start, nanos });
+        self.stretches.push_nested(Stretch { part, step: self.steps, start, nanos });
         // the enclosing stretch begins so much later
         self.last += nanos;
     }
