@@ -17,7 +17,16 @@ MODULE = "tests.distributed.value_scenarios"
 Results = list[dict[str, Any]]
 
 
-WELL = ("training", "validation", "metric_objects", "collectives", "groups", "rank_zero_only", "between_rows")
+WELL = (
+    "training",
+    "validation",
+    "metric_objects",
+    "collectives",
+    "groups",
+    "rank_zero_only",
+    "between_rows",
+    "functions",
+)
 #: two processes are enough to disagree
 WRONG = (
     "other_keys",
@@ -164,6 +173,20 @@ def test_one_collective_for_all_that_is_due(results: Results) -> None:
         assert found["epoch"] == {"all_gather": 1}
         assert found["none"] == {}
         assert found["many"] == {"all_gather": 2 * (4 + 1)}, "more keys than a block holds: a second one"
+
+
+def test_functions_see_the_values_of_all(results: Results) -> None:
+    alone = scenarios.by_function(list(range(len(results))))["callback"]
+    everyone = [scenarios.batches(rank) for rank in range(len(results))]
+    for rank, result in enumerate(results):
+        found = result["functions"]
+        assert {n: found["callback"][n] for n in ("median_epoch", "spread_epoch")} == {
+            n: alone[n] for n in ("median_epoch", "spread_epoch")
+        }
+        rows = [row["spread_step"] for _, row in found["rows"] if "spread_step" in row][: len(everyone[rank])]
+        there = [[b[i][0] for b in everyone if i < len(b)] for i in range(len(everyone[rank]))]
+        assert rows == [(max(values) - min(values)).item() for values in there]
+        assert found["objects"] == 2, "one more exchange an epoch, for all functions"
 
 
 def test_groups(results: Results) -> None:

@@ -159,6 +159,31 @@ def between_rows(folder: Path) -> list[dict[str, float]]:
     return [*seen, made.callback_metrics["loss"].item()]
 
 
+def spread(values: torch.Tensor) -> torch.Tensor:
+    """A reduction of a user's own."""
+    return values.max() - values.min()
+
+
+class ByFunction(Silent):
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        for name, function in {"median": torch.median, "spread": spread}.items():
+            self.log(name, value(batch, "float32"), on_step=True, on_epoch=True, reduce_fx=function, sync_dist=True)
+        self.log("loss", value(batch, "float32"), on_epoch=True, sync_dist=True)
+
+
+def by_function(ranks: list[int]) -> dict[str, Any]:
+    """Two epochs over the batches of these ranks, with reductions of the user's."""
+    made, rows = trainer(max_epochs=2)
+    made.fit(ByFunction(), loader([batch for rank in ranks for batch in batches(rank)]))
+    return {"callback": plain(made.callback_metrics), "rows": rows.rows}
+
+
+def functions(folder: Path) -> dict[str, Any]:
+    with counted() as counter:
+        found = by_function([dist.get_rank()])
+    return {**found, "objects": counter["all_gather_object"]}
+
+
 # ---- what it costs -----------------------------------------------------------------------------------------------------
 
 COLLECTIVES = (

@@ -12,8 +12,9 @@ from torch import Tensor
 from fulmen import errors
 from fulmen._core import MetricStore
 from fulmen.trainer.log_writer import RowWriter
+from fulmen.trainer.logging_custom import CustomEntry
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
-from fulmen.trainer.logging_rules import levels, reduction
+from fulmen.trainer.logging_rules import CUSTOM, levels, reduction
 from fulmen.trainer.logging_sync import Synchroniser
 from fulmen.trainer.states import RunningStage
 from fulmen.utilities.rank_zero import WarningCache
@@ -240,6 +241,9 @@ class Ledger:
         if metric:
             _check_attribute(module, name, value, metric_attribute)
             entry: Entry = MetricEntry(value, **names)
+        elif reduced == CUSTOM:
+            entry = CustomEntry(reduce_fx, **names)
+            reduced = getattr(reduce_fx, "__qualname__", CUSTOM)
         elif isinstance(value, Tensor) and (graph or value.device.type != "cpu"):
             entry = TensorEntry(self._store, reduced, graph, **names)
         else:

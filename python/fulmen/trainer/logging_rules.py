@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from fulmen import errors
+from fulmen.trainer.logging_custom import check_custom
 
 _TRAIN_STEP = (
     "training_step", "on_train_batch_start", "on_train_batch_end", "optimizer_step", "optimizer_zero_grad",
@@ -32,6 +33,9 @@ LEVELS: dict[str, tuple[bool, bool, bool]] = {
     **dict.fromkeys(_EVAL_STEP, (False, True, True)),
     **dict.fromkeys(_EPOCH, (False, True, False)),
 }
+
+CUSTOM = "custom"
+"""What `reduction` calls a function of the user's."""
 
 _REDUCTIONS: dict[Any, str] = {
     "mean": "mean", "avg": "mean", "sum": "sum", "min": "min", "max": "max",
@@ -81,19 +85,25 @@ def levels(hook: str | None, name: str, on_step: bool | None, on_epoch: bool | N
 
 
 def reduction(name: str, reduce_fx: str | Callable[..., Any]) -> str:
-    """The reduction's name: "mean", "sum", "min" or "max".
+    """The reduction's name: "mean", "sum", "min", "max", or `CUSTOM` for a function of the user's.
 
     Raises:
         MisconfigurationException: it is none of them.
     """
     key = reduce_fx.lower() if isinstance(reduce_fx, str) else reduce_fx
-    found = _REDUCTIONS.get(key)
-    if found is None:
+    try:
+        found = _REDUCTIONS.get(key)
+    except TypeError:  # a callable without a hash
+        found = None
+    if found is not None:
+        return found
+    if not callable(reduce_fx):
         raise errors.misconfiguration(
             f"self.log({name!r}, reduce_fx)",
-            "'mean', 'sum', 'min', 'max', or torch's functions of these names. Only `self.log(..., "
+            "'mean', 'sum', 'min', 'max', or a function that reduces a tensor of values. Only `self.log(..., "
             "reduce_fx={min,max,mean,sum})` are supported",
             reduce_fx,
-            "For another reduction log a `torchmetrics.Metric`",
+            "Pass a function, such as `torch.median`, or log a `torchmetrics.Metric`",
         )
-    return found
+    check_custom(name, reduce_fx)
+    return CUSTOM

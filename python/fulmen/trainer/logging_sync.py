@@ -34,6 +34,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fulmen import errors
+from fulmen.trainer.logging_custom import CustomEntry
 
 if TYPE_CHECKING:
     from fulmen.trainer.logging_entry import Entry
@@ -197,7 +198,11 @@ class Synchroniser:
         for ranks, entries in groups.items():
             entries.sort(key=_key)
             rows = self._exchange(ranks, place, entries, everything, step)
-            _take(entries, rows, step, leave=passengers)
+            custom = [] if step else [e for e in entries if isinstance(e, CustomEntry) and e not in passengers]
+            _take(entries, rows, step, leave=[*passengers, *custom])
+            if custom:
+                # at the end of a pass all are at the same place, with the same keys
+                _take_values(custom, _channels[dist.group.WORLD][ranks], len(ranks))
         if note and (self._everyone not in groups or len(groups) > 1):
             self._store.set(f"passed/{self._rank}", json.dumps(place))
 
@@ -345,6 +350,16 @@ def _take(entries: list[Entry], parts: Parts, step: bool, leave: Collection[Entr
             continue
         assert entry.synced is not None
         entry.synced.merged(entry.merge([theirs[index] for theirs in parts]), entry.updates(), step)
+
+
+def _take_values(entries: list[CustomEntry], channel: Any, size: int) -> None:
+    """Entries that need all values get them, in one exchange for all these entries, rank after rank."""
+    everyone: list[Any] = [None] * size
+    dist.all_gather_object(everyone, [entry.values() for entry in entries], group=channel)
+    for entry, *theirs in zip(entries, *everyone, strict=True):
+        assert entry.synced is not None
+        merged = entry.merge_values([value for values in theirs for value in values])
+        entry.synced.merged(merged, entry.updates(), step=False)
 
 
 def _differ(received: str) -> Exception:
