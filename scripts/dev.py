@@ -90,9 +90,13 @@ class Project:
         """Where a program is, on the path that the parts run with."""
         return shutil.which(program, path=self.variables["PATH"])
 
-    def run(self, *command: str | Path, **variables: str) -> None:
-        """Run a command, show its output as it comes, count the tests it reports; raises Stop if it fails."""
+    def run(self, *command: str | Path, chatty: bool = False, **variables: str) -> None:
+        """Run a command, show its output as it comes, count the tests it reports; raises Stop if it fails.
+
+        What a ``chatty`` command says is shown to people who wait for it at a terminal, elsewhere only if it fails.
+        """
         words = [str(word) for word in command]
+        kept: list[str] | None = [] if chatty and not sys.stdout.isatty() else None
         print("$ " + " ".join(w.replace(str(ROOT) + "/", "") for w in words), flush=True)
         env = {**self.variables, **variables}
         process = subprocess.Popen(
@@ -101,10 +105,14 @@ class Project:
         assert process.stdout is not None
         for line in process.stdout:
             text = line.decode(errors="replace")
+            if kept is not None:
+                kept.append(text)
+                continue
             sys.stdout.write(text)
             sys.stdout.flush()
             self.report.count(text)
         if status := process.wait():
+            sys.stdout.writelines(kept or ())
             raise Stop(f"'{words[0]}' ended with status {status}", "see the output above")
 
     def try_part(self, name: str, what: str, *commands: tuple[str | Path, ...], **variables: str) -> None:
@@ -137,7 +145,7 @@ class Project:
             uv = self.which("uv")
             installer = [uv, "pip", "install", "--python", self.python] if uv else [self.python, "-m", "pip", "install"]
             try:
-                self.run(*installer, *missing)
+                self.run(*installer, *missing, chatty=True)
             except Stop as stop:
                 cure = "check the network and pip's index (pip config list), then run make again: it goes on from there"
                 raise Stop(f"installing the dependencies failed ({stop})", cure) from None
@@ -175,7 +183,7 @@ class Project:
             else:
                 # maturin would resolve the dependencies again
                 command += ["--uv"] if not (self.venv / "bin" / "pip").exists() and self.which("uv") else []
-            self.run(*command)
+            self.run(*command, chatty=True)
             old = self.variables.get("PYTHONPATH")
             self.variables["PYTHONPATH"] = os.pathsep.join([str(ROOT / "python")] + ([old] if old else []))
             self.run(
