@@ -64,7 +64,7 @@ def calls(core: Any) -> Callable[[], tuple[float, float]]:
     def measure() -> tuple[float, float]:
         start = time.perf_counter()
         for _ in range(CALLS):
-            begin(False)
+            begin(False, None)
             schedule.batch_idx  # noqa: B018 (reading it is the call)
             schedule.accumulate  # noqa: B018
             zeroed()

@@ -24,8 +24,7 @@ from torch.nn import functional as F
 import bench_step
 import fulmen
 from fulmen.trainer import fit
-from fulmen.trainer.step import make_step
-from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
+from fulmen.trainer.step import make_step, step_marks
 
 
 class Enough(Exception):
@@ -82,7 +81,7 @@ def counted(trainer: Any, feed: Any) -> None:
         trainer._schedule.begin_batch,
     )
     for batch in feed.batches():
-        code = begin(feed.last)
+        code = begin(feed.last, batch)
         loss = step(batch, code >> 3)
         optimizer.zero_grad()
         loss.backward()
@@ -95,32 +94,33 @@ def finished(trainer: Any, feed: Any) -> None:
     schedule = trainer._schedule
     step, optimizer, begin = trainer.lightning_module.training_step, trainer.optimizers[0], schedule.begin_batch
     finish = schedule.finish
+    schedule.count(3)
     for batch in feed.batches():
-        code = begin(feed.last)
+        code = begin(feed.last, batch)
         loss = step(batch, code >> 3)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if finish(code & 3, None):
+        if finish():
             schedule.settle()
     raise Enough
 
 
 def known(trainer: Any, feed: Any) -> None:
-    """The ledger knows the batch, and `self.log` which hook runs."""
+    """`self.log` knows which hook runs."""
     schedule = trainer._schedule
     step, optimizer, begin = trainer.lightning_module.training_step, trainer.optimizers[0], schedule.begin_batch
-    finish, set_batch = schedule.finish, trainer._ledger.set_training_batch
+    finish = schedule.finish
+    schedule.count(3)
     for batch in feed.batches():
-        code = begin(feed.last)
-        set_batch(batch)
+        code = begin(feed.last, batch)
         trainer._hook = "training_step"
         loss = step(batch, code >> 3)
         trainer._hook = None
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if finish(code & 3, None):
+        if finish():
             schedule.settle()
     raise Enough
 
@@ -129,22 +129,23 @@ def marked(trainer: Any, feed: Any) -> None:
     """The timeline: five marks."""
     schedule = trainer._schedule
     step, optimizer, begin = trainer.lightning_module.training_step, trainer.optimizers[0], schedule.begin_batch
-    finish, set_batch, mark = schedule.finish, trainer._ledger.set_training_batch, trainer.timeline.mark
+    finish = schedule.finish
+    schedule.count(3)
+    trainers, forward, backward, optimizers = step_marks(trainer)
     for batch in feed.batches():
-        code = begin(feed.last)
-        set_batch(batch)
+        code = begin(feed.last, batch)
         trainer._hook = "training_step"
-        mark(TRAINER)
+        trainers()
         loss = step(batch, code >> 3)
-        mark(FORWARD)
+        forward()
         trainer._hook = None
         optimizer.zero_grad()
-        mark(OPTIMIZER)
+        optimizers()
         loss.backward()
-        mark(BACKWARD)
+        backward()
         optimizer.step()
-        mark(OPTIMIZER)
-        if finish(code & 3, None):
+        optimizers()
+        if finish():
             schedule.settle()
     raise Enough
 
@@ -152,13 +153,13 @@ def marked(trainer: Any, feed: Any) -> None:
 def branched(trainer: Any, feed: Any) -> None:
     """The step as a function with its branches for hooks, clipping, accumulation."""
     schedule = trainer._schedule
-    step, flags = make_step(trainer)
-    begin, finish, set_batch = schedule.begin_batch, schedule.finish, trainer._ledger.set_training_batch
+    step, roles = make_step(trainer)
+    schedule.count(roles)
+    begin, finish = schedule.begin_batch, schedule.finish
     for batch in feed.batches():
-        code = begin(feed.last)
-        set_batch(batch)
+        code = begin(feed.last, batch)
         outputs = step(batch, code >> 3, code & 7)  # noqa: F841 (keeps the loss until the next step)
-        if finish(code & flags, None):
+        if finish():
             schedule.settle()
     raise Enough
 
@@ -169,7 +170,7 @@ LADDER: dict[str, Rung] = {
     "+ feed": over_feed,
     "+ begin_batch": counted,
     "+ finish": finished,
-    "+ set_batch, hook's name": known,
+    "+ hook's name": known,
     "+ five marks of the timeline": marked,
     "+ the step's branches": branched,
     "+ the loop's branches: the real one": REAL,

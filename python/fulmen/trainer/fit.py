@@ -144,7 +144,9 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     needs_time = schedule.epoch_needs_time
     between = bool(ends) or step_schedulers_present or epoch_schedulers_present
     begin, processed, tick, finish = schedule.begin_batch, schedule.processed, schedule.tick, schedule.finish
-    set_batch = trainer._axis.counted(ledger.set_training_batch)
+    schedule.count(counted)
+    finishes = not (between or needs_time)
+    set_batch, count = ledger.set_training_batch, trainer._axis.counter()
     mark = trainer.timeline.mark
     alarms = Alarms(trainer)
     if profiles(trainer):
@@ -154,7 +156,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
 
     outputs: Any = None
     for batch in feed.batches():
-        code = begin(feed.last)
+        code = begin(feed.last, batch)
         batch_idx, flags = code >> 3, code & 7
         if batch is None:
             rank_zero_warn("train_dataloader yielded None. If this was on purpose, ignore this warning...")
@@ -164,17 +166,18 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
             if transfer is not None:
                 mark(TRAINER)
                 batch = transfer(batch, 0)
+                set_batch(batch)
                 mark(COPY)
-            set_batch(batch)
+            if count is not None:
+                count(batch)
             if starts and _start_batch(trainer, callback_start, module_start, strategy_start, batch, batch_idx):
                 schedule.skip_epoch()
                 if epoch_schedulers_present:
                     step_schedulers(trainer, "epoch", plateau=False)
                 break
             outputs = step(batch, batch_idx, flags)
-        now = time.monotonic() if needs_time else None
-        if not between:
-            due = finish(flags & counted, now)
+        if finishes and batch is not None:
+            due = finish()
         else:
             processed(flags & counted)
             if step_schedulers_present and code & CLOSES:
@@ -183,7 +186,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
                 step_schedulers(trainer, "epoch", plateau=False)
             if ends:
                 fire(trainer, "on_train_batch_end", ends, outputs, batch, batch_idx)
-            due = tick(now)
+            due = tick(time.monotonic() if needs_time else None)
         if due and serve(trainer, alarms):
             break
     ledger.clear_batch()

@@ -45,13 +45,9 @@ class Axis:
         """What the column ``epoch`` of such a row says."""
         return self.trainer.current_epoch
 
-    def counted(self, set_batch: Callable[[Any], None]) -> Callable[[Any], None]:
-        """What the training loop does with each batch, and whatever this axis needs of it.
-
-        Args:
-            set_batch: tells the ledger which batch is in hand.
-        """
-        return set_batch
+    def counter(self) -> Callable[[Any], None] | None:
+        """What the training loop has to call with each batch in hand; None: nothing."""
+        return None
 
     def begin(self, place: str) -> None:
         """The training is about to start, and its data is known.
@@ -84,11 +80,10 @@ class SampleAxis(Axis):
     def position(self) -> int:  # noqa: D102
         return self._samples
 
-    def counted(self, set_batch: Callable[[Any], None]) -> Callable[[Any], None]:  # noqa: D102
+    def counter(self) -> Callable[[Any], None]:  # noqa: D102
         weight, world = self.trainer._ledger._store.weight, self.trainer.world_size
 
         def count(batch: Any) -> None:
-            set_batch(batch)
             try:
                 self._newest = int(weight()) * world
             except MisconfigurationException as error:

@@ -60,6 +60,11 @@ class Ledger:
         """Time spent in `log` belongs to this part of the timeline."""
         self._store.attach(timeline, part)
 
+    @property
+    def store(self) -> MetricStore:
+        """Where the core keeps values, and the batch in hand."""
+        return self._store
+
     # ---- the loops tell where they are -------------------------------------------------------------------------------
 
     def start(self, stage: RunningStage) -> None:

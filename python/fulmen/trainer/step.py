@@ -30,7 +30,6 @@ from fulmen.trainer.checks import closure_error, several_optimizers_error, step_
 from fulmen.trainer.hook_table import call_module, calls, fire, module_overrides, overrides
 from fulmen.trainer.nan_policy import watched_optimizer, watched_step, watched_window
 from fulmen.trainer.profiling import module_owner, profiled
-from fulmen.trainer.timeline import BACKWARD, FORWARD, OPTIMIZER, TRAINER
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
@@ -148,17 +147,17 @@ def _direct(trainer: Trainer) -> Step:
     zero_grad = optimizer.zero_grad
     wants_outputs = any(needs_outputs(call) for call in calls(trainer, "on_train_batch_end"))
     # the parts of the step on the timeline; without them all of it is the trainer's
-    mark = trainer.timeline.mark if trainer.timeline.detailed else _no_mark
+    trainers, forward, backward, optimizers = step_marks(trainer)
 
     def step(batch: Any, batch_idx: int, flags: int) -> Any:
         trainer._hook = "training_step"
-        mark(TRAINER)
+        trainers()
         if context is None:
             output = training_step(batch, batch_idx) if pass_index else training_step(batch)
         else:
             with context():
                 output = training_step(batch, batch_idx) if pass_index else training_step(batch)
-        mark(FORWARD)
+        forward()
         trainer._hook = None
         if output.__class__ is Tensor:
             loss: Tensor | None = output
@@ -171,12 +170,12 @@ def _direct(trainer: Trainer) -> Step:
             if before_zero_grad:
                 fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
             zero_grad()
-            mark(OPTIMIZER)
+            optimizers()
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
             loss.backward()  # type: ignore[no-untyped-call]
-            mark(BACKWARD)
+            backward()
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)
         if flags & CLOSES:
@@ -185,14 +184,22 @@ def _direct(trainer: Trainer) -> Step:
             if clips:
                 clip_gradients(trainer, optimizer)
             stepping.step()
-            mark(OPTIMIZER)
+            optimizers()
         # whoever holds the loss until the next one is there, as a hand-written loop does, saves two microseconds
         return _outputs(loss, extra or {}) if wants_outputs else loss
 
     return step
 
 
-def _no_mark(part: int) -> None:
+def step_marks(trainer: Trainer) -> tuple[Callable[[], None], ...]:
+    """What marks the ends of stretches in a step: of the trainer's own, of forward, of backward, of the optimizer's."""
+    core = trainer.timeline.core
+    if not trainer.timeline.detailed:
+        return (_no_mark,) * 4
+    return core.mark_trainer, core.mark_forward, core.mark_backward, core.mark_optimizer
+
+
+def _no_mark() -> None:
     """Nobody wants to know."""
 
 

@@ -17,10 +17,7 @@ from fulmen import _core, errors
 from fulmen.plugins.io.atomic import write_text
 
 WAIT, SETUP, COPY, FORWARD, BACKWARD, OPTIMIZER, LOGGING, HOOKS, VALIDATION, CHECKPOINT, TRAINER, TEARDOWN = range(12)
-PARTS = (
-    "data wait", "setup", "copy to device", "forward", "backward", "optimizer", "logging", "module hooks", "validation",
-    "checkpoint", "trainer", "teardown",
-)  # fmt: skip
+"""Numbers of the parts that every run has, see ``_core.Timeline.PARTS``."""
 
 #: A warning where the loop waits for data for a larger share of its time, in runs that are long enough to tell.
 WAIT_SHARE, WAIT_SECONDS = 0.2, 10.0
@@ -55,8 +52,6 @@ class Timeline:
     def reset(self) -> None:
         """Forget everything: a run begins."""
         self.core = _core.Timeline(self._keep)
-        for name in PARTS:
-            self.core.part(name)
         self.mark = self.core.mark
         self.here = TRAINER
         self.core.start()

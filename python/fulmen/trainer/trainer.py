@@ -367,6 +367,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
     def _start_clock(self) -> None:
         self.timeline.reset()
         self._schedule.attach(self.timeline.core, WAIT, TRAINER)
+        self._schedule.attach_store(self._ledger.store)
         self._ledger.attach(self.timeline.core, LOGGING)
 
     def _take_module(self, model: Any) -> LightningModule:

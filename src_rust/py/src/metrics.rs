@@ -35,6 +35,16 @@ impl MetricStore {
         self.inner.get_mut(number).ok_or_else(|| missing(number, have))
     }
 
+    /// The batch that hooks now run for, and the index of its loader where there are several.
+    #[inline]
+    pub fn begin_batch(&mut self, batch: Bound<'_, PyAny>, loader: Option<u32>) {
+        self.batch.set(batch.unbind());
+        if self.sites.loader != loader {
+            self.sites.loader = loader;
+            self.sites.moved();
+        }
+    }
+
     fn take(&mut self, number: usize, value: f64, weight: f64) -> PyResult<()> {
         if !value.is_finite() {
             self.nonfinite = Some(number);
@@ -216,11 +226,7 @@ impl MetricStore {
     /// The batch that hooks now run for, and the index of its loader where there are several.
     #[pyo3(signature = (batch, loader=None))]
     fn set_batch(&mut self, batch: Bound<'_, PyAny>, loader: Option<u32>) {
-        self.batch.set(batch.unbind());
-        if self.sites.loader != loader {
-            self.sites.loader = loader;
-            self.sites.moved();
-        }
+        self.begin_batch(batch, loader);
     }
 
     /// No batch is in hand.

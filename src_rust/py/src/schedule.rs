@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt};
 
 use crate::enter::enter;
+use crate::metrics::MetricStore;
 use crate::timeline::{Timeline, now};
 
 /// `None` and -1 stand for "without limit" in Python.
@@ -58,6 +59,12 @@ fn kind(name: &str) -> PyResult<Kind> {
 pub struct Schedule {
     inner: core::Schedule,
     timeline: Option<Clock>,
+    /// Who has to know the batch in hand.
+    store: Option<Py<MetricStore>>,
+    /// What `begin_batch` said of the batch in hand: 1 if it opens an accumulation window, plus 2 if it closes one.
+    window: u64,
+    /// Those of these roles that `finish` counts.
+    counted: u64,
 }
 
 /// A timeline that begins and ends of batches are marked on, with the numbers of two parts.
@@ -104,7 +111,7 @@ impl Schedule {
                 val_interval,
             })
         })?;
-        Ok(Self { inner, timeline: None })
+        Ok(Self { inner, timeline: None, store: None, window: 0, counted: 0 })
     }
 
     // ---- settings ----------------------------------------------------------------------------------------------------
@@ -265,16 +272,26 @@ impl Schedule {
         self.timeline = Some(Clock { timeline, wait, rest });
     }
 
+    /// Every batch that begins becomes the one in hand of this store.
+    fn attach_store(&mut self, store: Py<MetricStore>) {
+        self.store = Some(store);
+    }
+
     /// A batch was fetched: its index, times 8, plus 1 if it opens an accumulation window, 2 if it closes one, and 4 if
-    /// windows are of several batches. One number, since every call costs.
-    #[pyo3(signature = (last, /))]
-    fn begin_batch(&mut self, py: Python<'_>, last: bool) -> u64 {
+    /// windows are of several batches. One number and one call, since every call costs.
+    #[pyo3(signature = (last, batch, /))]
+    fn begin_batch(&mut self, last: bool, batch: Bound<'_, PyAny>) -> u64 {
+        let py = batch.py();
         if let Some(clock) = &self.timeline {
             clock.timeline.borrow_mut(py).inner.mark(clock.wait, now());
         }
-        let batch = self.inner.begin_batch(last);
+        if let Some(store) = &self.store {
+            store.borrow_mut(py).begin_batch(batch, None);
+        }
+        let roles = self.inner.begin_batch(last);
         let windows = self.inner.config().accumulate != 1;
-        self.inner.batch_idx() << 3 | u64::from(batch.opens) | u64::from(batch.closes) << 1 | u64::from(windows) << 2
+        self.window = u64::from(roles.opens) | u64::from(roles.closes) << 1;
+        self.inner.batch_idx() << 3 | self.window | u64::from(windows) << 2
     }
 
     /// The fetched batch and the rest of the epoch are dropped.
@@ -303,11 +320,15 @@ impl Schedule {
         self.inner.processed();
     }
 
+    /// Which of a batch's roles `finish` counts, a sum of 1 and 2 as for `processed`.
+    fn count(&mut self, roles: u64) {
+        self.counted = roles;
+    }
+
     /// `processed` and `tick` in one, for a batch that nothing has to be done for in between.
-    #[pyo3(signature = (steps, now, /))]
-    fn finish(&mut self, py: Python<'_>, steps: u64, now: Option<f64>) -> bool {
-        self.processed(steps);
-        self.tick(py, now)
+    fn finish(&mut self, py: Python<'_>) -> bool {
+        self.processed(self.window & self.counted);
+        self.tick(py, None)
     }
 
     /// The batch is wrapped up: is anything due? Then ask `due()`, serve it, and call `settle()`.
@@ -539,7 +560,7 @@ impl Schedule {
         let inner = enter(py, || {
             serde_json::from_str(state).map_err(|error| Error::State { what: "the schedule", why: error.to_string() })
         })?;
-        Ok(Self { inner, timeline: None })
+        Ok(Self { inner, timeline: None, store: None, window: 0, counted: 0 })
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<(Bound<'py, PyAny>, (String,))> {
