@@ -31,9 +31,13 @@ class Alarms:
             return
         trainer, timeline = self._trainer, self._trainer.timeline
         times = []
-        for callback in self._sleepers:
-            times.append(callback._wake(trainer, trainer.lightning_module))
-            timeline.mark(timeline.part_of(callback))
+        trainer._ledger.hurried = True
+        try:
+            for callback in self._sleepers:
+                times.append(callback._wake(trainer, trainer.lightning_module))
+                timeline.mark(timeline.part_of(callback))
+        finally:
+            trainer._ledger.hurried = False
         known = [at for at in times if at is not None]
         self._set(max(0.0, min(known) - perf_counter()) if known else None)
 

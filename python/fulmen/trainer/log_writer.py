@@ -29,6 +29,7 @@ from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
+from fulmen.trainer.device_values import LateRow
 from fulmen.utilities.rank_zero import rank_zero_only
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class RowWriter:
 
         Args:
             loggers: who gets it.
-            row: numbers by name; not to be changed afterwards.
+            row: numbers by name, not to be changed afterwards; of a `LateRow`, those on a device may come later.
             step: position on the x axis.
 
         Returns:
@@ -141,6 +142,8 @@ class RowWriter:
         rows: dict[int, tuple[Logger, list[tuple[dict[str, Any], int | None, float]]]] = {}
         for _ in range(len(self._waiting)):
             loggers, row, step, when = self._waiting.popleft()
+            if isinstance(row, LateRow):
+                row.arrive()
             for logger in loggers:
                 rows.setdefault(id(logger), (logger, []))[1].append((row, step, when))
         for logger, own in rows.values():

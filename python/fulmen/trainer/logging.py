@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen._core import MetricStore
+from fulmen.trainer.device_values import Copy, LateRow, Newest, is_late
 from fulmen.trainer.log_writer import RowWriter
 from fulmen.trainer.logging_custom import CustomEntry
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
@@ -53,6 +54,9 @@ class Ledger:
         self._callback: dict[str, Tensor] = {}
         self._logged: dict[str, Tensor] = {}
         self._bar: dict[str, Tensor] = {}
+        self._newest = Newest()
+        #: a display is drawn between two steps, and must not wait for a device
+        self.hurried = False
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
         self._sync: Synchroniser | None = None
 
@@ -287,7 +291,9 @@ class Ledger:
     def progress_bar_metrics(self) -> dict[str, float]:
         """What the bar shows."""
         self._look()
-        return {name: value.item() for name, value in self._bar.items()}
+        if self.hurried:
+            return self._newest.look(self._bar)
+        return Copy(self._bar).numbers() if any(map(is_late, self._bar.values())) else _items(self._bar)
 
     def _look(self) -> None:
         """Brings the three views up to date."""
@@ -324,14 +330,14 @@ class Ledger:
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
-    def _row(self, by_step: bool) -> dict[str, float]:
-        row = {}
+    def _row(self, by_step: bool) -> dict[str, Any]:
+        row: dict[str, Any] = {}
         for entry in self._visible():
             if not entry.logger or not (entry.step if by_step else entry.epoch):
                 continue
             value = entry.shown(step=by_step)
             if value is not None:
-                row[entry.step_name if by_step else entry.epoch_name] = _number(value)
+                row[entry.step_name if by_step else entry.epoch_name] = value
         return row
 
     @property
@@ -348,7 +354,7 @@ class Ledger:
         """
         if not self.trainer.loggers or not metrics:
             return
-        row = {name: _number(value) for name, value in metrics.items()}
+        row = LateRow({name: value if is_late(value) else _number(value) for name, value in metrics.items()})
         if step is None:
             own = row.pop("step", None)
             if own is not None:
@@ -356,8 +362,11 @@ class Ledger:
             else:
                 row.setdefault("epoch", self.trainer._axis.epoch())
                 step = self.trainer._axis.position
-        for logger in self.rows.send(self.trainer.loggers, row, step):
-            logger.log_metrics(metrics=row, step=step)
+        now = self.rows.send(self.trainer.loggers, row, step)
+        if now:
+            row.arrive()
+        for logger in now:
+            logger.log_metrics(metrics=dict(row), step=step)
             logger.save()
 
     def send_step_rows(self) -> None:
@@ -401,16 +410,21 @@ class Ledger:
     def eval_results(self) -> list[dict[str, float]]:
         """A dict of epoch values per loader; values without a loader are in every dict. Metric objects start anew."""
         self._look()
+        shown = [(e, e.shown(step=False)) for e in self._entries.values() if e.epoch and e.logger]
+        # one copy for all values on a device
+        row = LateRow({str(i): value if is_late(value) else _number(value) for i, (_, value) in enumerate(shown)})
+        row.arrive()
         results: list[dict[str, float]] = [{} for _ in range(self._loaders)]
-        for entry in self._entries.values():
-            value = entry.shown(step=False) if entry.epoch and entry.logger else None
-            if value is None:
-                continue
+        for (entry, _), value in zip(shown, row.values(), strict=True):
             for index, result in enumerate(results):
-                if entry.loader is None or entry.loader == index:
-                    result[entry.epoch_name] = _number(value)
+                if value is not None and (entry.loader is None or entry.loader == index):
+                    result[entry.epoch_name] = value
         self._end_metrics()
         return results
+
+
+def _items(values: dict[str, Tensor]) -> dict[str, float]:
+    return {name: value.item() for name, value in values.items()}
 
 
 def _number(value: Any) -> Any:

@@ -130,6 +130,9 @@ class NumberEntry(Entry):
         return self._store.merge(self.slot, parts)
 
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
+        if device.type == "cuda" and not isinstance(value, Tensor):
+            # filled there: a copy from the CPU's memory would wait for the device
+            return torch.full((), value, dtype=self._dtype, device=device)
         return torch.tensor(value, dtype=self._dtype, device=device)
 
 
@@ -158,6 +161,9 @@ class TensorEntry(Entry):
         self._kind = own.dtype, own.device
         self._last_weight = weight
         self._last = own if self._graph else own.detach()
+        if not self.epoch:
+            # nobody asks for the values together: one kernel less for each
+            return
         own = own.detach()
         if self._reduction == "mean":
             self._value = own * weight if self._value is None else self._value + own * weight

@@ -196,7 +196,10 @@ def step_marks(trainer: Trainer) -> tuple[Callable[[], None], ...]:
     core = trainer.timeline.core
     if not trainer.timeline.detailed:
         return (_no_mark,) * 4
-    return core.mark_trainer, core.mark_forward, core.mark_backward, core.mark_optimizer
+    marks = core.mark_trainer, core.mark_forward, core.mark_backward, core.mark_optimizer
+    if trainer.strategy.root_device.type != "cuda":
+        return marks
+    return trainer.timeline.device_clock(trainer._schedule.log_every_n_steps).follow(marks)
 
 
 def _no_mark() -> None:

@@ -1,7 +1,8 @@
 """`Timeline`: where the time of a run went, as data, as a line of text, and as a trace for Perfetto.
 
 The loops mark the end of every stretch; the core adds up. Whatever nobody claims is "trainer": the parts' times add up to
-the whole. Time on a CUDA device that was still busy when a part ended counts where the program waits for it.
+the whole. Time on a CUDA device that was still busy when a part ended counts where the program waits for it; how long the
+device itself works on the parts of a step is `Timeline.device`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from fulmen import _core, errors
 from fulmen.plugins.io.atomic import write_text
+from fulmen.trainer.device_clock import DeviceClock
 
 WAIT, SETUP, COPY, FORWARD, BACKWARD, OPTIMIZER, LOGGING, HOOKS, VALIDATION, CHECKPOINT, TRAINER, TEARDOWN = range(12)
 """Numbers of the parts that every run has, see ``_core.Timeline.PARTS``."""
@@ -53,6 +55,7 @@ class Timeline:
         """Forget everything: a run begins."""
         self.core = _core.Timeline(self._keep)
         self.mark = self.core.mark
+        self._device: DeviceClock | None = None
         self.here = TRAINER
         self.core.start()
 
@@ -74,6 +77,12 @@ class Timeline:
             self.mark(part)
             self.here = before
 
+    def device_clock(self, every: int) -> DeviceClock:
+        """What follows the device of this run, see `device`."""
+        if self._device is None:
+            self._device = DeviceClock(every)
+        return self._device
+
     # ---- for everybody -----------------------------------------------------------------------------------------------
 
     @property
@@ -85,6 +94,14 @@ class Timeline:
     def counts(self) -> dict[str, int]:
         """How many stretches each part had."""
         return {name: count for name, (_, count) in self.core.totals().items() if count}
+
+    @property
+    def device(self) -> dict[str, float]:
+        """Seconds that a CUDA device took for the parts of a step, on the average of one step in each log interval.
+
+        Empty without such a device, and for steps that an optimizer runs by a closure.
+        """
+        return {} if self._device is None else self._device.parts
 
     @property
     def wall_seconds(self) -> float:
@@ -105,11 +122,15 @@ class Timeline:
         """One line: the parts' shares, largest first; those below ``least`` are left out, the trainer never is."""
         shares = sorted(((self.share(part), part) for part in self.parts), reverse=True)
         shown = [f"{part} {_percent(share)}" for share, part in shares if share >= least or part == "trainer"]
-        return f"{_seconds(self.wall_seconds)}, {self.steps} steps: " + ", ".join(shown)
+        line = f"{_seconds(self.wall_seconds)}, {self.steps} steps: " + ", ".join(shown)
+        if self.device:
+            line += ". On the device, a step: " + ", ".join(f"{n} {s * 1000:.2f} ms" for n, s in self.device.items())
+        return line
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data: ``{"version", "wall_seconds", "steps", "parts": {name: seconds}}``."""
-        return {"version": 1, "wall_seconds": self.wall_seconds, "steps": self.steps, "parts": self.parts}
+        """Plain data: ``{"version", "wall_seconds", "steps", "parts": {name: seconds}}``, and "device" where there is one."""
+        data = {"version": 1, "wall_seconds": self.wall_seconds, "steps": self.steps, "parts": self.parts}
+        return data | {"device": self.device} if self.device else data
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the newest stretches in the Trace Event Format, which https://ui.perfetto.dev and chrome://tracing open.
