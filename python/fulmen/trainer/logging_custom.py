@@ -96,13 +96,16 @@ def _single(name: str, reduce: Callable[[Tensor], Any], values: Tensor) -> Tenso
         raise _refused(name, reduce, f"{type(error).__name__}: {error}") from error
     if single.numel() != 1:
         raise _refused(name, reduce, f"a result of shape {tuple(single.shape)} for {len(values)} values")
+    if isinstance(reduced, Tensor) and not single.is_floating_point():
+        # such as torch.argmax, which says where a value stands
+        raise _refused(name, reduce, f"a result of type {single.dtype}, which is an index or a count")
     return single.squeeze()
 
 
 def _refused(name: str, reduce: Callable[..., Any], received: str) -> Exception:
     return errors.misconfiguration(
         f"self.log({name!r}, reduce_fx)",
-        "'mean', 'sum', 'min', 'max', or a function of a tensor of values, shape (values,), that gives one number",
+        "'mean', 'sum', 'min', 'max', or a function of a tensor of values, shape (values,), that gives one float",
         errors.Words(f"{getattr(reduce, '__qualname__', reduce)!s}, which gives {received}"),
         "Pass a function that reduces, such as `torch.median`. Only `self.log(..., reduce_fx={min,max,mean,sum})` are "
         "supported without one; for what needs more than the values log a `torchmetrics.Metric`",

@@ -82,6 +82,7 @@ def test_whole_numbers_become_floats() -> None:
         (lambda values: values, "a result of shape .2,. for 2 values"),
         (lambda values: "text", "gives "),
         (lambda: 1, "TypeError"),
+        (torch.argmax, "argmax, which gives a result of type torch.int64"),
         (3, "a function that reduces"),
         ("median", "a function that reduces"),
     ],
