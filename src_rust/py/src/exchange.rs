@@ -29,6 +29,7 @@ struct Version {
 
 /// `DLPackExchangeAPI` of `dlpack.h`, version 1. Functions that nobody calls here are plain pointers.
 #[repr(C)]
+#[allow(dead_code)] // the layout is what counts
 struct Table {
     version: Version,
     older: *const c_void,
@@ -46,8 +47,12 @@ fn find(class: &Bound<'_, PyType>) -> Option<Look> {
     let capsule = class.getattr("__dlpack_c_exchange_api__").ok()?.cast_into::<PyCapsule>().ok()?;
     let table = capsule.pointer_checked(Some(NAME)).ok()?.cast::<Table>();
     // SAFETY: a capsule of this name holds such a table, which lives as long as the process; its header is the same in all
-    // versions, and the rest is read in the version that is known.
-    unsafe { (table.as_ref().version.major == MAJOR).then(|| table.as_ref().look).flatten() }
+    // versions.
+    if unsafe { table.as_ref() }.version.major != MAJOR {
+        return None;
+    }
+    // SAFETY: the same, and the rest is as this version has it.
+    unsafe { table.as_ref() }.look
 }
 
 /// The value of a tensor with one element, of the class `torch.Tensor` itself, that lies in the CPU's memory as a 32- or
