@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
 from torch.utils.dlpack import from_dlpack
 
-from fulmen._core import Batch, Gatherer
+from fulmen._core import Batch, Gatherer, Span
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
 from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
@@ -151,9 +151,9 @@ class GatherSource(PlacedSource):
 
     def epoch(self) -> Iterator[Any]:
         """Start a pass. The dataset is looked at anew: where its rows lie, and which of them a subset has."""
-        begun = begin_pass(self.loader, self._place)
-        description = self._look_again() if begun.by_index else None
-        if description is None:
+        description = self._look_again()
+        begun = begin_pass(self.loader, self._place, spans=description is not None)
+        if description is None or not begun.by_index:
             self._running = stock_batches(begun, self._place)
         elif self._threaded:
             self._running = self._ahead(begun, description)
@@ -245,6 +245,9 @@ class GatherSource(PlacedSource):
 
     def _by_stock(self, inner: Any, indices: Any, description: Description) -> Any:
         """A batch of unusual indices: those that numpy's samplers give are ints all the same."""
+        if type(indices) is Span:
+            # the dataset has lost rows
+            indices = indices.tolist()
         if isinstance(indices, list) and all(type(index).__name__ in ("int64", "int32") for index in indices):
             fields = self._gatherer.now([int(index) for index in indices], _templates(description, len(indices)))
             if fields is not None:

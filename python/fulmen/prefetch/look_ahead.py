@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
-from fulmen.prefetch.state import generator_states, global_generators, own_generators, owners, same_states
+from fulmen.prefetch.state import own_generators, owners, raw_global_generators, raw_states, same_states
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 PROBED = 6
@@ -152,11 +152,11 @@ class LookAheadSource(PlacedSource):
         """Makes a batch here, and sees what it costs and whether a random generator has moved."""
         came = perf_counter()
         own = own_generators(self.loader)
-        before = global_generators(), generator_states(own)
+        before = [raw_global_generators(), raw_states(own)]
         begin = perf_counter()
         batch = inner._dataset_fetcher.fetch(indices)
         taken = perf_counter() - begin
-        if not same_states(before, (global_generators(), generator_states(own))):
+        if not same_states(before, [raw_global_generators(), raw_states(own)]):
             self._decide_against("they draw from random generators, in turn with the training")
         elif not self._settled and len(self._probed) >= 2 and taken < WORTH:
             self._decide_against("they are made too quickly for a thread to gain")
