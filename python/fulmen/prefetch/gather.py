@@ -24,6 +24,7 @@ from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import Batch, Gatherer, Span
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
+from fulmen.prefetch.dlpack_types import DLPACK_TYPES
 from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
@@ -33,23 +34,6 @@ AHEAD_FROM = 64 * 1024
 
 AHEAD_BYTES = 64 * 1024 * 1024
 """Bytes that are gathered ahead, at most, unless a single batch has more."""
-
-DLPACK_TYPES = {
-    torch.int8: (0, 8),
-    torch.int16: (0, 16),
-    torch.int32: (0, 32),
-    torch.int64: (0, 64),
-    torch.uint8: (1, 8),
-    torch.float16: (2, 16),
-    torch.float32: (2, 32),
-    torch.float64: (2, 64),
-    torch.bfloat16: (4, 16),
-    torch.complex64: (5, 64),
-    torch.complex128: (5, 128),
-    torch.bool: (6, 8),
-}
-"""Type code and bits (dlpack.h) of the types that every version of torch takes over; others are gathered at once."""
-
 
 def reason_against(loader: DataLoader[Any]) -> str | None:
     """Why a loader's batches cannot be gathered, None if they can.

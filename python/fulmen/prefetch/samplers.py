@@ -41,6 +41,21 @@ def batches_ahead(loader: DataLoader[Any]) -> float:
     return _of_sampler(batch_sampler.sampler, batch_sampler.batch_size)
 
 
+def draws_only(loader: DataLoader[Any]) -> bool:
+    """Whether nothing but random generators would know that the loader's sampler was run."""
+    from fulmen.trainer.sampler import UnrepeatedDistributedSampler
+
+    batch_sampler: Any = loader.batch_sampler
+    return type(batch_sampler) is BatchSampler and type(batch_sampler.sampler) in (
+        SequentialSampler,
+        RandomSampler,
+        SubsetRandomSampler,
+        WeightedRandomSampler,
+        DistributedSampler,
+        UnrepeatedDistributedSampler,
+    )
+
+
 def _of_sampler(sampler: Any, batch_size: int) -> float:
     from fulmen.trainer.sampler import (
         DistributedSamplerWrapper,

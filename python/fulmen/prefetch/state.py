@@ -11,6 +11,7 @@ import base64
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -56,6 +57,24 @@ def set_global_generators(states: dict[str, Any]) -> None:
     if "cuda" in states and torch.cuda.is_available() and len(states["cuda"]) <= torch.cuda.device_count():
         for device, state in enumerate(states["cuda"]):
             torch.cuda.set_rng_state(_unpack(state), device)
+
+
+@contextmanager
+def untouched(loader: Any) -> Iterator[None]:
+    """Whatever is drawn within, from global generators or those of a loader, has not been drawn afterwards."""
+    before, own = raw_global_generators(), own_generators(loader)
+    own_before = raw_states(own)
+    try:
+        yield
+    finally:
+        for generator, state in zip(own, own_before, strict=True):
+            _set_raw_state(generator, state)
+        torch.set_rng_state(before["torch"])
+        random.setstate(before["python"])
+        if "numpy" in before:
+            sys.modules["numpy"].random.set_state(before["numpy"])
+        if "cuda" in before:
+            torch.cuda.set_rng_state_all(before["cuda"])
 
 
 # ---- the loader's own generators -------------------------------------------------------------------------------------
@@ -151,13 +170,21 @@ def _plain_state(state: Any) -> Any:
 
 def _set_generator_state(generator: Any, state: Any) -> None:
     if isinstance(generator, torch.Generator):
-        generator.set_state(_unpack(state))
+        state = _unpack(state)
     elif isinstance(generator, random.Random):
-        generator.setstate(_from_python_state(state))
-    elif hasattr(generator, "bit_generator"):
-        generator.bit_generator.state = _from_plain(state)
+        state = _from_python_state(state)
     else:
-        generator.set_state(_from_plain(state))
+        state = _from_plain(state)
+    _set_raw_state(generator, state)
+
+
+def _set_raw_state(generator: Any, state: Any) -> None:
+    if isinstance(generator, random.Random):
+        generator.setstate(state)
+    elif hasattr(generator, "bit_generator"):
+        generator.bit_generator.state = state
+    else:
+        generator.set_state(state)
 
 
 def same_states(a: Any, b: Any) -> bool:

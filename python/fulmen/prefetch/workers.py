@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -25,17 +26,10 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from fulmen.prefetch.crew import HOLD, Crew
 from fulmen.prefetch.fingerprint import fingerprint
-from fulmen.prefetch.samplers import EVERYTHING, batches_ahead
+from fulmen.prefetch.samplers import EVERYTHING, batches_ahead, draws_only
 from fulmen.prefetch.seeding import Seeding
 from fulmen.prefetch.source import Source, State
-from fulmen.prefetch.state import (
-    Place,
-    generator_states,
-    global_generators,
-    own_generators,
-    set_generator_states,
-    set_global_generators,
-)
+from fulmen.prefetch.state import Place, untouched
 from fulmen.prefetch.stock_pass import pinned
 from fulmen.prefetch.transport import unpack
 from fulmen.prefetch.worker_process import ERROR
@@ -137,11 +131,8 @@ class WorkersSource(Source):
             return None
         if not saved.get("drawn_before" if place.arriving else "drawn"):
             return None
-        own = own_generators(self.loader)
-        states, own_states = global_generators(), generator_states(own)
-        self._drawn = _BaseDataLoaderIter(self.loader)
-        set_generator_states(own, own_states)
-        set_global_generators(states)
+        with untouched(self.loader):
+            self._drawn = _BaseDataLoaderIter(self.loader)
         self._drawn_before = True
         return self.draw()
 
@@ -325,30 +316,22 @@ class WorkersSource(Source):
             and self._seeding == "batch"
             and self.crew is not None
             and not self.crew.broken
-            and batches_ahead(self.loader) == EVERYTHING
+            and draws_only(self.loader)
         )
 
     def _guess(self) -> list[Any]:
         """The first indices of the next pass if it began now; nothing has happened to any generator afterwards."""
-        own = own_generators(self.loader)
-        states, own_states = global_generators(), generator_states(own)
         sampler = getattr(self.loader.batch_sampler, "sampler", None)
         epoch = getattr(sampler, "epoch", None)
-        drawn = self._drawn
-        try:
-            if type(epoch) is int:
-                sampler.epoch = epoch + 1  # type: ignore[union-attr]
-            if drawn is None:
-                inner: Any = _BaseDataLoaderIter(self.loader)
-                indices = iter(inner._index_sampler)
-            else:
-                indices = iter(drawn._index_sampler)
-            return [batch for batch, _ in zip(indices, range(self.window), strict=False)]
-        finally:
-            if type(epoch) is int:
-                sampler.epoch = epoch  # type: ignore[union-attr]
-            set_generator_states(own, own_states)
-            set_global_generators(states)
+        with untouched(self.loader):
+            try:
+                if type(epoch) is int:
+                    sampler.epoch = epoch + 1  # type: ignore[union-attr]
+                inner: Any = self._drawn or _BaseDataLoaderIter(self.loader)
+                return list(islice(iter(inner._index_sampler), self.window))
+            finally:
+                if type(epoch) is int:
+                    sampler.epoch = epoch  # type: ignore[union-attr]
 
     def _take_next(self) -> _NextPass | None:
         guess, self._next = self._next, None
