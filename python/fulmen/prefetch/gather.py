@@ -35,6 +35,7 @@ AHEAD_FROM = 64 * 1024
 AHEAD_BYTES = 64 * 1024 * 1024
 """Bytes that are gathered ahead, at most, unless a single batch has more."""
 
+
 def reason_against(loader: DataLoader[Any]) -> str | None:
     """Why a loader's batches cannot be gathered, None if they can.
 

@@ -1,7 +1,8 @@
 """How a batch travels through the ring: its structure pickled, its tensors and large arrays as memory.
 
 The first part of a batch in a slot is two pickles: rows that say where each tensor and array lies in the other parts, and the
-batch, in which each is a number. For one tensor, or a list, tuple or dict of tensors, it is one pickle of their types and sizes. What is not a plain tensor in memory (sparse, on a device, with a gradient, of a class of its
+batch, in which each is a number. For one tensor, or a list, tuple or dict of tensors, it is one pickle of their types and sizes.
+What is not a plain tensor in memory (sparse, on a device, with a gradient, of a class of its
 own) travels as it does in the stock loader, through torch's own reductions.
 
 Tensors that overlap in memory do so afterwards; a tensor that is a small part of a large storage comes without the rest of it.

@@ -99,7 +99,7 @@ class WorkersSource(Source):
     def epoch(self) -> Iterator[Any]:
         """Start a pass."""
         self._leave_pass()
-        if self.crew is not None and (self.crew.broken or self.crew.process != os.getpid()):
+        if self.crew is not None and self.crew.broken:
             self._end_crew()
         place, saved = self.place, self._saved
         self._saved = None
@@ -179,6 +179,7 @@ class WorkersSource(Source):
 
     def _leave_pass(self) -> None:
         """The pass that runs is over, and what was made for it not wanted."""
+        self._leave_parents_crew()
         run, self._pass = self._pass, None
         if run is None:
             return
@@ -187,6 +188,11 @@ class WorkersSource(Source):
         if open_tasks:
             # what was begun for the next pass comes after them, and is lost with them: it began with this pass's end
             self._drop(open_tasks)
+
+    def _leave_parents_crew(self) -> None:
+        """In a process that was forked off: the workers, their rings and their messages are the parent's."""
+        if self.crew is not None and self.crew.process != os.getpid():
+            self._end_crew()
 
     def _drop(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -237,6 +243,7 @@ class WorkersSource(Source):
         Raises:
             RuntimeError: a worker is dead, or it takes longer than the loader's ``timeout``.
         """
+        self._leave_parents_crew()
         if self.crew is None or self.crew.broken:
             # closed meanwhile, or a wait was interrupted
             self._end_crew()

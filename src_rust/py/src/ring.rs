@@ -197,7 +197,8 @@ pub fn ring_wait<'py>(
             .map_err(|error: TryFromFloatSecsError| PyValueError::new_err(error.to_string()))
     };
     let (time, awake) = (duration(seconds)?, duration(awake)?);
-    let news = detached(py, || wake::wait(&channels, &watched, time, awake)).or_else(|error| enter(py, || Err(error)))?;
+    let news =
+        detached(py, || wake::wait(&channels, &watched, time, awake)).or_else(|error| enter(py, || Err(error)))?;
     if news.messages.is_empty() {
         // not otherwise: an exception would lose the messages
         py.check_signals()?;
