@@ -59,15 +59,21 @@ def set_global_generators(states: dict[str, Any]) -> None:
             torch.cuda.set_rng_state(_unpack(state), device)
 
 
-@contextmanager
-def untouched(loader: Any) -> Iterator[None]:
-    """Whatever is drawn within, from global generators or those of a loader, has not been drawn afterwards."""
-    before, own = raw_global_generators(), own_generators(loader)
-    own_before = raw_states(own)
-    try:
-        yield
-    finally:
-        for generator, state in zip(own, own_before, strict=True):
+class Snapshot:
+    """The states of all generators, the global ones and those given, at one moment of this run."""
+
+    def __init__(self, own: list[Any]) -> None:
+        self._own = own
+        self._states = [raw_global_generators(), raw_states(own)]
+
+    def is_now(self) -> bool:
+        """Whether nothing was drawn since."""
+        return same_states(self._states, [raw_global_generators(), raw_states(self._own)])
+
+    def restore(self) -> None:
+        """Whatever was drawn since has not been drawn."""
+        before, own_before = self._states
+        for generator, state in zip(self._own, own_before, strict=True):
             _set_raw_state(generator, state)
         torch.set_rng_state(before["torch"])
         random.setstate(before["python"])
@@ -75,6 +81,16 @@ def untouched(loader: Any) -> Iterator[None]:
             sys.modules["numpy"].random.set_state(before["numpy"])
         if "cuda" in before:
             torch.cuda.set_rng_state_all(before["cuda"])
+
+
+@contextmanager
+def untouched(loader: Any) -> Iterator[None]:
+    """Whatever is drawn within, from global generators or those of a loader, has not been drawn afterwards."""
+    before = Snapshot(own_generators(loader))
+    try:
+        yield
+    finally:
+        before.restore()
 
 
 # ---- the loader's own generators -------------------------------------------------------------------------------------
