@@ -5,8 +5,8 @@ their code leaves the interpreter to others, so it is measured: the first batche
 ones ahead, and the thread stays only if a batch together with its step then takes clearly less.
 
 Whether it changes anything is looked at too. While the first batches are made, and one in `RECHECK` later on, no random
-generator may have moved. While the thread works, none may have moved since it began, whenever the consumer asks for a batch.
-If one has, the batches that are under way are made once more from the states before, which tells who drew: if it was the
+generator may have moved. While the thread works, none may have moved since it began, whenever it has made a batch. If one
+has, the batches that are under way are made once more from the states before, which tells who drew: if it was the
 dataset, they are made again in the stock loader's order; if it was the training, its draws stay. Either way everything goes
 on without a thread. (What this cannot tell apart: a dataset and a training that had both drawn nothing before, and both begin
 with it between the same two batches.)
@@ -107,8 +107,6 @@ class LookAheadSource(PlacedSource):
         own = own_generators(self.loader)
         try:
             while True:
-                if self._before is not None and process == os.getpid() and not self._before.is_now():
-                    coming = self._who_drew(begun.inner, coming, self._before)
                 self._note_cycle(perf_counter())
                 if drawn >= recheck and not coming:
                     # this one is made here, with nothing in the thread
@@ -138,6 +136,12 @@ class LookAheadSource(PlacedSource):
                     pool = made = None
                     coming = deque((indices, None) for indices, _ in coming)
                     self._decide_against("the process was forked")
+                if made is not None and self._before is not None:
+                    wait([made])
+                    if not self._before.is_now():
+                        coming.appendleft((indices, made))
+                        coming = self._who_drew(begun.inner, coming, self._before)
+                        indices, made = coming.popleft()
                 if made is not None and made.exception() is not None:
                     made = None
                     self._decide_against("they cannot be made by another thread")
