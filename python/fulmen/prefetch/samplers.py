@@ -121,7 +121,7 @@ def index_spans(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:
 
 def _spans(sampler: RandomSampler, batch_sampler: BatchSampler) -> Iterator[Span]:
     # drawn when the first index is asked for
-    order = _permutation(len(sampler.data_source))  # type: ignore[arg-type]
+    order = _permutation(len(sampler.data_source))
     yield from Order(order.data_ptr(), len(order), batch_sampler.batch_size, batch_sampler.drop_last)
 
 

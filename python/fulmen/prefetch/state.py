@@ -64,16 +64,17 @@ class Snapshot:
 
     def __init__(self, own: list[Any]) -> None:
         self._own = own
-        self._states = [raw_global_generators(), raw_states(own)]
+        self._global = raw_global_generators()
+        self._of_own = raw_states(own)
 
     def is_now(self) -> bool:
         """Whether nothing was drawn since."""
-        return same_states(self._states, [raw_global_generators(), raw_states(self._own)])
+        return same_states(self._global, raw_global_generators()) and same_states(self._of_own, raw_states(self._own))
 
     def restore(self) -> None:
         """Whatever was drawn since has not been drawn."""
-        before, own_before = self._states
-        for generator, state in zip(self._own, own_before, strict=True):
+        before = self._global
+        for generator, state in zip(self._own, self._of_own, strict=True):
             _set_raw_state(generator, state)
         torch.set_rng_state(before["torch"])
         random.setstate(before["python"])

@@ -196,7 +196,8 @@ def unpack(batch: RingBatch, copy: bool) -> Any:
     file = io.BytesIO(batch.first())
     rows = pickle.load(file)
     if type(rows) is tuple:
-        return _simple(batch, *rows, copy)
+        form, described = rows
+        return _simple(batch, form, described, copy)
     parts: dict[int, Tensor] = {}
     members = []
     for part, distance, dtype, shape, strides, offset in rows:
@@ -228,7 +229,7 @@ def _simple(batch: RingBatch, form: Any, described: list[Any], copy: bool) -> An
         if copy:
             memory = memory.clone()
         tensor = torch.empty((0,), dtype=dtype)
-        tensors.append(tensor.set_(memory.untyped_storage(), 0, shape, strides))  # type: ignore[call-overload]
+        tensors.append(tensor.set_(memory.untyped_storage(), 0, shape, strides))
     if form is None:
         return tensors[0]
     if type(form) is tuple:
