@@ -80,6 +80,8 @@ def copy_with(threads: int, x: torch.Tensor, batch: int) -> float:
         return a_batch(copies(x, batch), len(x) // batch)
     finally:
         torch.set_num_threads(before)
+        # torch's threads look for more to do for a while, at the cost of whoever is measured next
+        time.sleep(0.02)
 
 
 def gathering(case: Case, rounds: int) -> dict[str, float]:

@@ -237,11 +237,22 @@ def test_a_fork_keeps_the_batches_it_sees() -> None:
     subprocess.run(command, cwd=Path(__file__).parents[2], timeout=100, check=True)
 
 
+def heard(source: Any, task: Any) -> bool:
+    """Whether all messages are read that workers have sent until this task's."""
+    messages, _ = source.crew.hear(0.01)
+    for _, message in messages:
+        source._tasks[int.from_bytes(message[16:24], sys.byteorder)].message = message
+    source.crew.broken = False
+    return task.message is not None
+
+
 def fork_and_look() -> None:
-    """The child's batches stay as they are, whatever the parent does; the child may make passes of its own."""
+    """The child's batches stay as they are, whatever the parent does; the child may go on, and make passes of its own."""
     source: Any = choose(loader_of(Numbers(rows=400, width=5000), workers=1))
     run = source.epoch()
     kept = next(run)
+    # a batch that the parent has heard of and not taken: it is the parent's
+    wait_until(lambda: len(run._open) > 1 and heard(source, run._open[-1]))
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -249,6 +260,8 @@ def fork_and_look() -> None:
         try:
             os.read(reader, 1)
             status = 0 if bool((kept[0] == 0).all() and (kept[3] == 3).all()) else 2
+            if not bool((next(run)[1] == 5).all()):
+                status = 4
             if len(list(source.epoch())) != 100:
                 status = 3
             source.close()

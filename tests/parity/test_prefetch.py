@@ -139,25 +139,33 @@ def test_take_up_after_every_batch(name: str) -> None:
         assert difference(expected, found, f"after {number}") is None, difference(expected, found, f"after {number}")
 
 
-def test_take_up_in_another_process(tmp_path: Path) -> None:
-    """One state of each loader, taken up by a process that has made none of it."""
-    states = {}
-    for number, name in enumerate(CONFIGURATIONS):
-        states[name] = stop_after(name, number % 3 + 1)
-    torch.save({name: state[1] for name, state in states.items()}, tmp_path / "states")
+def test_take_up_after_every_batch_in_another_process(tmp_path: Path) -> None:
+    """Every state of every loader, taken up by a process that has made none of it."""
+    saved: dict[tuple[str, int], bytes] = {}
+    expected: dict[tuple[str, int], Any] = {}
+    for name in CONFIGURATIONS:
+        batches, _, _ = stop_after(name, None)
+        for number in range(batches + 1):
+            _, saved[name, number], expected[name, number] = stop_after(name, number)
+    found = in_another_process("tests.parity.test_prefetch", saved, tmp_path)
+    for key, rest in expected.items():
+        # a file makes several tensors of a batch share a storage or not, so only what was in them is compared here
+        assert_equal_content(rest, found[key], str(key))
+
+
+def in_another_process(module: str, saved: dict[tuple[str, int], bytes], folder: Path) -> Any:
+    """What ``take_up`` of a module gives there for each of these."""
+    torch.save(saved, folder / "states")
     code = (
-        "import sys, torch, warnings; warnings.simplefilter('ignore')\n"
-        "from tests.parity.test_prefetch import take_up\n"
-        f"states = torch.load({str(tmp_path / 'states')!r}, weights_only=False)\n"
-        "found = {name: take_up(name, saved) for name, saved in states.items()}\n"
-        f"torch.save(found, {str(tmp_path / 'found')!r})\n"
+        "import torch, warnings; warnings.simplefilter('ignore')\n"
+        f"from {module} import take_up\n"
+        f"states = torch.load({str(folder / 'states')!r}, weights_only=False)\n"
+        "found = {key: take_up(key[0], saved) for key, saved in states.items()}\n"
+        f"torch.save(found, {str(folder / 'found')!r})\n"
     )
     root = Path(known.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=200)
-    found = torch.load(tmp_path / "found", weights_only=False)
-    for name, (_, _, expected) in states.items():
-        # a file makes several tensors of a batch share a storage or not, so only what was in them is compared here
-        assert_equal_content(expected, found[name], name)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=600)
+    return torch.load(folder / "found", weights_only=False)
 
 
 def assert_equal_content(a: Any, b: Any, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from fulmen.prefetch import choose
 
 from ..loader_configurations import difference, generators, seed
 from ..worker_configurations import CONFIGURATIONS, augmented
-from .test_prefetch import assert_equal_content, passes
+from .test_prefetch import assert_equal_content, in_another_process, passes
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*pin_memory.*"),
@@ -156,6 +157,40 @@ def test_taken_up_after_every_batch(name: str, workers: int) -> None:
         source.close()
         assert difference(expected, found) is None, (number, difference(expected, found))
         number += 2
+
+
+def take_up(name: str, saved: bytes) -> Any:
+    seed(99)
+    loader = make(name, 2)
+    torch.rand(7)
+    source = choose(loader)
+    source.restore(torch.load(io.BytesIO(saved), weights_only=True))
+    found = rest_of(loader, source.epoch(), source)
+    source.close()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_taken_up_in_another_process(tmp_path: Path) -> None:
+    saved, expected = {}, {}
+    for name in TAKEN_UP:
+        for number in (1, 3):
+            seed(3)
+            loader = make(name, 2)
+            source = choose(loader)
+            iterator = source.epoch()
+            for _ in range(number):
+                next(iterator)
+                torch.rand(1)
+            file = io.BytesIO()
+            torch.save(source.state(), file)
+            saved[name, number] = file.getvalue()
+            expected[name, number] = rest_of(loader, iterator, source)
+            source.close()
+    found = in_another_process("tests.parity.test_workers", saved, tmp_path)
+    for key, rest in expected.items():
+        assert_equal_content(rest, found[key], str(key))
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])

@@ -24,6 +24,9 @@ HOLD = 4
 PATIENCE = 1.0
 """Seconds after which to look after the workers while nothing comes."""
 
+AWAKE = 300e-6
+"""Seconds that a wait may take without sleeping, where batches come so soon that waking up would be most of the time."""
+
 END_TIME = 5.0
 """Seconds that workers have to end by themselves."""
 
@@ -52,6 +55,10 @@ class Crew:
         self.rings: list[RingConsumer] = []
         self.workers: list[Any] = []
         self._channels: list[Any] = []
+        self._listened: list[int] = []
+        # not where that would take the workers' processors away
+        self._may_stay_awake = loader.num_workers < len(os.sched_getaffinity(0))
+        self._usual_wait = AWAKE
         self._watched: list[int] = []
         context: Any = loader.multiprocessing_context or torch.multiprocessing
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -90,6 +97,7 @@ class Crew:
         self.rings.append(ring)
         self.workers.append(worker)
         self._channels.append(ours)
+        self._listened.append(ours.fileno())
         try:
             self._watched.append(os.pidfd_open(worker.pid))
         except (OSError, AttributeError):
@@ -111,9 +119,10 @@ class Crew:
             Pairs of worker and message; workers that have ended.
         """
         self.broken = True
-        messages, closed, ended = ring_wait(
-            [channel.fileno() for channel in self._channels], self._watched, min(seconds, PATIENCE)
-        )
+        awake = AWAKE if self._may_stay_awake and self._usual_wait < AWAKE else 0.0
+        begin = time.perf_counter()
+        messages, closed, ended = ring_wait(self._listened, self._watched, min(seconds, PATIENCE), awake)
+        self._usual_wait += (min(time.perf_counter() - begin, 2 * AWAKE) - self._usual_wait) / 8
         if not messages and not closed and not ended:
             ended = [number for number, worker in enumerate(self.workers) if not worker.is_alive()]
         return messages, sorted({*closed, *ended})
@@ -158,7 +167,7 @@ class Crew:
                 worker.join(1.0)
         for fd in self._watched:
             os.close(fd)
-        self._channels, self._watched, self.workers, self.rings = [], [], [], []
+        self._channels, self._listened, self._watched, self.workers, self.rings = [], [], [], [], []
 
     def __del__(self) -> None:
         if getattr(self, "_channels", None) and not sys.is_finalizing():

@@ -22,8 +22,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data._utils import collate
 from torch.utils.dlpack import from_dlpack
 
-from fulmen._core import Batch, Gatherer
+from fulmen._core import Batch, Gatherer, Span
 from fulmen.prefetch.datasets import Description, NotInMemory, describe
+from fulmen.prefetch.dlpack_types import DLPACK_TYPES
 from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
@@ -33,22 +34,6 @@ AHEAD_FROM = 64 * 1024
 
 AHEAD_BYTES = 64 * 1024 * 1024
 """Bytes that are gathered ahead, at most, unless a single batch has more."""
-
-DLPACK_TYPES = {
-    torch.int8: (0, 8),
-    torch.int16: (0, 16),
-    torch.int32: (0, 32),
-    torch.int64: (0, 64),
-    torch.uint8: (1, 8),
-    torch.float16: (2, 16),
-    torch.float32: (2, 32),
-    torch.float64: (2, 64),
-    torch.bfloat16: (4, 16),
-    torch.complex64: (5, 64),
-    torch.complex128: (5, 128),
-    torch.bool: (6, 8),
-}
-"""Type code and bits (dlpack.h) of the types that every version of torch takes over; others are gathered at once."""
 
 
 def reason_against(loader: DataLoader[Any]) -> str | None:
@@ -151,9 +136,9 @@ class GatherSource(PlacedSource):
 
     def epoch(self) -> Iterator[Any]:
         """Start a pass. The dataset is looked at anew: where its rows lie, and which of them a subset has."""
-        begun = begin_pass(self.loader, self._place)
-        description = self._look_again() if begun.by_index else None
-        if description is None:
+        description = self._look_again()
+        begun = begin_pass(self.loader, self._place, spans=description is not None)
+        if description is None or not begun.by_index:
             self._running = stock_batches(begun, self._place)
         elif self._threaded:
             self._running = self._ahead(begun, description)
@@ -245,6 +230,9 @@ class GatherSource(PlacedSource):
 
     def _by_stock(self, inner: Any, indices: Any, description: Description) -> Any:
         """A batch of unusual indices: those that numpy's samplers give are ints all the same."""
+        if type(indices) is Span:
+            # the dataset has lost rows
+            indices = indices.tolist()
         if isinstance(indices, list) and all(type(index).__name__ in ("int64", "int32") for index in indices):
             fields = self._gatherer.now([int(index) for index in indices], _templates(description, len(indices)))
             if fields is not None:

@@ -2,9 +2,14 @@
 
 For datasets and collate functions of any kind, without worker processes. Whether a thread gains anything depends on how long
 their code leaves the interpreter to others, so it is measured: the first batches are made when they are asked for, the next
-ones ahead, and the thread stays only if a batch together with its step then takes clearly less. Whether it changes anything
-is looked at too: while the first batches are made, and one in `RECHECK` later on, no random generator may have moved. If one
-has, the order of draws would not be the stock loader's, and everything goes on without a thread.
+ones ahead, and the thread stays only if a batch together with its step then takes clearly less.
+
+Whether it changes anything is looked at too. While the first batches are made, and one in `RECHECK` later on, no random
+generator may have moved. While the thread works, none may have moved since it began, whenever it has made a batch. If one
+has, the batches that are under way are made once more from the states before, which tells who drew: if it was the
+dataset, they are made again in the stock loader's order; if it was the training, its draws stay. Either way everything goes
+on without a thread. (What this cannot tell apart: a dataset and a training that had both drawn nothing before, and both begin
+with it between the same two batches.)
 
 A batch that fails in the thread is made again by the consumer: code that insists on its thread (as sqlite does) works, and
 errors are raised where the stock loader raises them.
@@ -26,7 +31,7 @@ from torch.utils.data import DataLoader
 
 from fulmen.prefetch.placed import PlacedSource
 from fulmen.prefetch.samplers import batches_ahead
-from fulmen.prefetch.state import generator_states, global_generators, own_generators, owners, same_states
+from fulmen.prefetch.state import Snapshot, own_generators, owners
 from fulmen.prefetch.stock_pass import StockPass, begin_pass, pinned, stock_batches
 
 PROBED = 6
@@ -46,6 +51,9 @@ GAIN = 0.95
 
 DEPTH = 2
 """Batches ahead."""
+
+Coming = deque[tuple[Any, "Future[Any] | None"]]
+"""Indices of batches, and what makes them if a thread does."""
 
 
 def reason_against(loader: DataLoader[Any]) -> str | None:
@@ -77,6 +85,7 @@ class LookAheadSource(PlacedSource):
         self._tried: list[float] = []
         self._settled = False
         self._asked = 0.0
+        self._before: Snapshot | None = None
 
     def epoch(self) -> Iterator[Any]:
         """Start a pass."""
@@ -89,12 +98,13 @@ class LookAheadSource(PlacedSource):
 
     def _batches(self, begun: StockPass) -> Iterator[Any]:
         place, limit, drawn = self._place, batches_ahead(self.loader), self._place.taken
-        coming: deque[tuple[Any, Future[Any] | None]] = deque()
+        coming: Coming = deque()
         pool: ThreadPoolExecutor | None = None
         process, ended, recheck = os.getpid(), False, drawn + RECHECK
         if not begun.started:
             place.begin_sampler()
-        self._asked = 0.0
+        self._asked, self._before = 0.0, None
+        own = own_generators(self.loader)
         try:
             while True:
                 self._note_cycle(perf_counter())
@@ -112,6 +122,9 @@ class LookAheadSource(PlacedSource):
                     made = None
                     if ahead:
                         pool = pool or ThreadPoolExecutor(1, "fulmen-look-ahead")
+                        if not coming:
+                            # the thread rests, and the sampler has drawn what it draws
+                            self._before = Snapshot(own)
                         modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
                         made = pool.submit(_fetch, begun.inner, indices, *modes)
                     coming.append((indices, made))
@@ -123,6 +136,12 @@ class LookAheadSource(PlacedSource):
                     pool = made = None
                     coming = deque((indices, None) for indices, _ in coming)
                     self._decide_against("the process was forked")
+                if made is not None and self._before is not None:
+                    wait([made])
+                    if not self._before.is_now():
+                        coming.appendleft((indices, made))
+                        coming = self._who_drew(begun.inner, coming, self._before)
+                        indices, made = coming.popleft()
                 if made is not None and made.exception() is not None:
                     made = None
                     self._decide_against("they cannot be made by another thread")
@@ -134,6 +153,27 @@ class LookAheadSource(PlacedSource):
             if pool is not None and process == os.getpid():
                 # as with the stock loader, none of the dataset's code runs once the pass is over
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def _who_drew(self, inner: Any, coming: Coming, before: Snapshot) -> Coming:
+        """A generator has moved while the thread worked: what is to become of the batches that are under way."""
+        self._before = None
+        self._decide_against("they or the training draw from random generators, in turn")
+        under_way = [made for _, made in coming if made is not None]
+        wait([made for made in under_way if not made.cancel()])
+        if not under_way:
+            return coming
+        now = Snapshot(own_generators(self.loader))
+        before.restore()
+        try:
+            for indices, _ in coming:
+                inner._dataset_fetcher.fetch(indices)
+        except Exception:
+            # it comes again where the stock loader raises it
+            drew = not before.is_now()
+        else:
+            drew = not before.is_now()
+        (before if drew else now).restore()
+        return deque((indices, None) for indices, _ in coming)
 
     def _next(self, inner: Any, indices: Any, made: Future[Any] | None) -> Any:
         """The batch of these indices: from the thread if it has made it, else here."""
@@ -151,12 +191,11 @@ class LookAheadSource(PlacedSource):
     def _watched(self, inner: Any, indices: Any) -> Any:
         """Makes a batch here, and sees what it costs and whether a random generator has moved."""
         came = perf_counter()
-        own = own_generators(self.loader)
-        before = global_generators(), generator_states(own)
+        before = Snapshot(own_generators(self.loader))
         begin = perf_counter()
         batch = inner._dataset_fetcher.fetch(indices)
         taken = perf_counter() - begin
-        if not same_states(before, (global_generators(), generator_states(own))):
+        if not before.is_now():
             self._decide_against("they draw from random generators, in turn with the training")
         elif not self._settled and len(self._probed) >= 2 and taken < WORTH:
             self._decide_against("they are made too quickly for a thread to gain")

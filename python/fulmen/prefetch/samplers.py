@@ -8,9 +8,12 @@ index; after that they only count, until they are asked beyond the end.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -20,6 +23,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 from torch.utils.data.distributed import DistributedSampler
+
+from fulmen._core import Order, Span
 
 EVERYTHING = float("inf")
 
@@ -34,6 +39,21 @@ def batches_ahead(loader: DataLoader[Any]) -> float:
     if type(batch_sampler) is not BatchSampler:
         return 0
     return _of_sampler(batch_sampler.sampler, batch_sampler.batch_size)
+
+
+def draws_only(loader: DataLoader[Any]) -> bool:
+    """Whether nothing but random generators would know that the loader's sampler was run."""
+    from fulmen.trainer.sampler import UnrepeatedDistributedSampler
+
+    batch_sampler: Any = loader.batch_sampler
+    return type(batch_sampler) is BatchSampler and type(batch_sampler.sampler) in (
+        SequentialSampler,
+        RandomSampler,
+        SubsetRandomSampler,
+        WeightedRandomSampler,
+        DistributedSampler,
+        UnrepeatedDistributedSampler,
+    )
 
 
 def _of_sampler(sampler: Any, batch_size: int) -> float:
@@ -80,6 +100,49 @@ def index_batches(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:
         drawn: Any = _Unwrapped(batch_sampler.sampler)
         return iter(BatchSampler(drawn, batch_sampler.batch_size, batch_sampler.drop_last))
     return inner._sampler_iter  # type: ignore[no-any-return]
+
+
+def index_spans(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:
+    """As `index_batches`, but of a whole pass's permutation the batches are `Span`, where one draw gives it."""
+    batch_sampler: Any = loader.batch_sampler
+    if type(batch_sampler) is BatchSampler:
+        sampler = batch_sampler.sampler
+        if (
+            type(sampler) is RandomSampler
+            # what it draws from one of its own at the end of the pass nobody sees
+            and sampler.generator is None
+            and not sampler.replacement
+            and sampler.num_samples == len(sampler.data_source)
+            and _draws_as_known()
+        ):
+            return _spans(sampler, batch_sampler)
+    return index_batches(loader, inner)
+
+
+def _spans(sampler: RandomSampler, batch_sampler: BatchSampler) -> Iterator[Span]:
+    # drawn when the first index is asked for
+    order = _permutation(len(sampler.data_source))
+    yield from Order(order.data_ptr(), len(order), batch_sampler.batch_size, batch_sampler.drop_last)
+
+
+def _permutation(rows: int) -> Tensor:
+    """What torch's `RandomSampler` draws for a pass over so many rows, from a generator that it seeds by the global one."""
+    generator = torch.Generator()
+    generator.manual_seed(int(torch.empty((), dtype=torch.int64).random_().item()))
+    return torch.randperm(rows, generator=generator, dtype=torch.int64, device="cpu")
+
+
+@cache
+def _draws_as_known() -> bool:
+    """Whether the sampler of the torch that is installed draws so: tried once, the global generator is as before then."""
+    before = torch.get_rng_state()
+    try:
+        stock = list(RandomSampler(range(7)))
+        after = torch.get_rng_state()
+        torch.set_rng_state(before)
+        return _permutation(7).tolist() == stock and torch.equal(after, torch.get_rng_state())
+    finally:
+        torch.set_rng_state(before)
 
 
 class _Unwrapped:

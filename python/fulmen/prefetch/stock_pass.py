@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data.dataloader import _DatasetKind, _SingleProcessDataLoaderIter
 
-from fulmen.prefetch.samplers import index_batches
+from fulmen.prefetch.samplers import index_batches, index_spans
 from fulmen.prefetch.state import Place
 
 
@@ -29,7 +29,7 @@ class StockPass(NamedTuple):
     started: bool
 
 
-def begin_pass(loader: Any, place: Place, unwrap: bool = True) -> StockPass:
+def begin_pass(loader: Any, place: Place, unwrap: bool = True, spans: bool = False) -> StockPass:
     """Make the loader's iterator, and leave out the batches that a restored place has behind it.
 
     That is done by their indices where the iterator is the one of a stock loader without workers over a dataset with
@@ -39,13 +39,15 @@ def begin_pass(loader: Any, place: Place, unwrap: bool = True) -> StockPass:
         loader: whatever can be iterated over.
         place: the place in its passes.
         unwrap: ask the sampler in the quickest way.
+        spans: indices may come as `Span`, which only the core understands.
     """
     left_out = place.begin()
     inner: Any = iter(loader)
     by_index = type(inner) is _SingleProcessDataLoaderIter and inner._dataset_kind == _DatasetKind.Map
     sampler = inner
     if by_index:
-        sampler = index_batches(loader, inner) if unwrap else inner._sampler_iter
+        ask = index_spans if spans else index_batches
+        sampler = ask(loader, inner) if unwrap else inner._sampler_iter
     started = place.arriving and left_out > 0
     if place.arriving:
         place.begin_sampler()

@@ -1,7 +1,8 @@
 """How a batch travels through the ring: its structure pickled, its tensors and large arrays as memory.
 
 The first part of a batch in a slot is two pickles: rows that say where each tensor and array lies in the other parts, and the
-batch, in which each is a number. What is not a plain tensor in memory (sparse, on a device, with a gradient, of a class of its
+batch, in which each is a number. For one tensor, or a list, tuple or dict of tensors, it is one pickle of their types and sizes.
+What is not a plain tensor in memory (sparse, on a device, with a gradient, of a class of its
 own) travels as it does in the stock loader, through torch's own reductions.
 
 Tensors that overlap in memory do so afterwards; a tensor that is a small part of a large storage comes without the rest of it.
@@ -59,6 +60,37 @@ class Packer:
 
     def __init__(self, batch: Any) -> None:
         self._kept: list[Any] = []
+        self.parts: list[tuple[int, int]] = []
+        self.first = self._simple(batch) or self._any(batch)
+
+    def _simple(self, batch: Any) -> bytes | None:
+        """The first part of a batch of few whole tensors, None if it is another."""
+        form: Any = None
+        kind = type(batch)
+        if kind is Tensor:
+            tensors = [batch]
+        elif kind is dict and all(type(key) is str for key in batch):
+            form, tensors = tuple(batch), list(batch.values())
+        elif kind is list or kind is tuple:
+            form, tensors = kind is tuple, list(batch)
+        else:
+            return None
+        described, parts = [], []
+        for tensor in tensors:
+            if type(tensor) is not Tensor or not is_plain(tensor) or not tensor.is_contiguous():
+                return None
+            size, storage = tensor.nbytes, tensor.untyped_storage()
+            if not size or tensor.storage_offset() or storage.nbytes() != size:
+                return None
+            described.append((tensor.dtype, tuple(tensor.shape), tensor.stride()))
+            parts.append((tensor.data_ptr(), size))
+        if len({start for start, _ in parts}) != len(parts):
+            return None
+        self._kept, self.parts = tensors, parts
+        return pickle.dumps((form, described), PROTOCOL)
+
+    def _any(self, batch: Any) -> bytes:
+        """The first part of any batch."""
         self._spans: list[tuple[int, int]] = []
         file = io.BytesIO()
         pickler = pickle.Pickler(file, PROTOCOL)
@@ -77,7 +109,7 @@ class Packer:
                 # overlaps with something of another type, at an address that its own type cannot count to
                 kept, part, distance = self._alone(kept), len(self.parts) - 1, 0
             rows.append((part + 1, distance, *_described(kept, distance)))
-        self.first = pickle.dumps(rows, PROTOCOL) + file.getvalue()
+        return pickle.dumps(rows, PROTOCOL) + file.getvalue()
 
     def _tensor(self, tensor: Tensor) -> Any:
         if not is_plain(tensor):
@@ -163,6 +195,9 @@ def unpack(batch: RingBatch, copy: bool) -> Any:
     """
     file = io.BytesIO(batch.first())
     rows = pickle.load(file)
+    if type(rows) is tuple:
+        form, described = rows
+        return _simple(batch, form, described, copy)
     parts: dict[int, Tensor] = {}
     members = []
     for part, distance, dtype, shape, strides, offset in rows:
@@ -184,6 +219,22 @@ def unpack(batch: RingBatch, copy: bool) -> Any:
         return pickle.load(file)
     finally:
         _unpacking.members = outer
+
+
+def _simple(batch: RingBatch, form: Any, described: list[Any], copy: bool) -> Any:
+    """A batch of few whole tensors."""
+    tensors = []
+    for number, (dtype, shape, strides) in enumerate(described):
+        memory = from_dlpack(batch.part(number + 1))
+        if copy:
+            memory = memory.clone()
+        tensor = torch.empty((0,), dtype=dtype)
+        tensors.append(tensor.set_(memory.untyped_storage(), 0, shape, strides))
+    if form is None:
+        return tensors[0]
+    if type(form) is tuple:
+        return dict(zip(form, tensors, strict=True))
+    return tuple(tensors) if form else tensors
 
 
 def _array_over(memory: Tensor, distance: int, dtype: Any, shape: tuple[int, ...], order: Any) -> Any:

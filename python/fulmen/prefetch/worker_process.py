@@ -25,6 +25,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.dlpack import from_dlpack
 
 from fulmen._core import RingProducer, ring_die_with_parent, ring_send
+from fulmen.prefetch.dlpack_types import DLPACK_TYPES
 from fulmen.prefetch.seeding import Seeding, seed_batch, seed_worker
 from fulmen.prefetch.transport import Packer, is_plain
 from fulmen.prefetch.worker_stack import offer_stack
@@ -246,14 +247,11 @@ def _collate_into(ring: RingProducer) -> None:
         first = batch[0]
         if not all(isinstance(tensor, Tensor) for tensor in batch) or not is_plain(first):
             return stock(batch, collate_fn_map=collate_fn_map)
-        shape = (len(batch), *first.shape)
-        size = len(batch) * first.numel() * first.element_size()
-        capsule = ring.reserve(size) if size else None
+        kind = DLPACK_TYPES.get(first.dtype)
+        capsule = None if kind is None else ring.reserve(*kind, [len(batch), *first.shape])
         if capsule is None:
-            out = torch.empty(shape, dtype=first.dtype)
-        else:
-            out = torch.empty((0,), dtype=first.dtype)
-            out.set_(from_dlpack(capsule).untyped_storage(), 0, shape)  # type: ignore[call-overload]
+            return torch.stack(batch, 0)
+        out = from_dlpack(capsule)
         return torch.stack(batch, 0, out=out)
 
     if collate.default_collate_fn_map.get(Tensor) is stock:

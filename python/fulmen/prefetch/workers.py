@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -25,17 +26,10 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from fulmen.prefetch.crew import HOLD, Crew
 from fulmen.prefetch.fingerprint import fingerprint
-from fulmen.prefetch.samplers import EVERYTHING, batches_ahead
+from fulmen.prefetch.samplers import EVERYTHING, batches_ahead, draws_only
 from fulmen.prefetch.seeding import Seeding
 from fulmen.prefetch.source import Source, State
-from fulmen.prefetch.state import (
-    Place,
-    generator_states,
-    global_generators,
-    own_generators,
-    set_generator_states,
-    set_global_generators,
-)
+from fulmen.prefetch.state import Place, untouched
 from fulmen.prefetch.stock_pass import pinned
 from fulmen.prefetch.transport import unpack
 from fulmen.prefetch.worker_process import ERROR
@@ -105,7 +99,7 @@ class WorkersSource(Source):
     def epoch(self) -> Iterator[Any]:
         """Start a pass."""
         self._leave_pass()
-        if self.crew is not None and (self.crew.broken or self.crew.process != os.getpid()):
+        if self.crew is not None and self.crew.broken:
             self._end_crew()
         place, saved = self.place, self._saved
         self._saved = None
@@ -137,11 +131,8 @@ class WorkersSource(Source):
             return None
         if not saved.get("drawn_before" if place.arriving else "drawn"):
             return None
-        own = own_generators(self.loader)
-        states, own_states = global_generators(), generator_states(own)
-        self._drawn = _BaseDataLoaderIter(self.loader)
-        set_generator_states(own, own_states)
-        set_global_generators(states)
+        with untouched(self.loader):
+            self._drawn = _BaseDataLoaderIter(self.loader)
         self._drawn_before = True
         return self.draw()
 
@@ -188,6 +179,7 @@ class WorkersSource(Source):
 
     def _leave_pass(self) -> None:
         """The pass that runs is over, and what was made for it not wanted."""
+        self._leave_parents_crew()
         run, self._pass = self._pass, None
         if run is None:
             return
@@ -196,6 +188,11 @@ class WorkersSource(Source):
         if open_tasks:
             # what was begun for the next pass comes after them, and is lost with them: it began with this pass's end
             self._drop(open_tasks)
+
+    def _leave_parents_crew(self) -> None:
+        """In a process that was forked off: the workers, their rings and their messages are the parent's."""
+        if self.crew is not None and self.crew.process != os.getpid():
+            self._end_crew()
 
     def _drop(self, tasks: list[Task]) -> None:
         for task in tasks:
@@ -246,6 +243,7 @@ class WorkersSource(Source):
         Raises:
             RuntimeError: a worker is dead, or it takes longer than the loader's ``timeout``.
         """
+        self._leave_parents_crew()
         if self.crew is None or self.crew.broken:
             # closed meanwhile, or a wait was interrupted
             self._end_crew()
@@ -325,30 +323,22 @@ class WorkersSource(Source):
             and self._seeding == "batch"
             and self.crew is not None
             and not self.crew.broken
-            and batches_ahead(self.loader) == EVERYTHING
+            and draws_only(self.loader)
         )
 
     def _guess(self) -> list[Any]:
         """The first indices of the next pass if it began now; nothing has happened to any generator afterwards."""
-        own = own_generators(self.loader)
-        states, own_states = global_generators(), generator_states(own)
         sampler = getattr(self.loader.batch_sampler, "sampler", None)
         epoch = getattr(sampler, "epoch", None)
-        drawn = self._drawn
-        try:
-            if type(epoch) is int:
-                sampler.epoch = epoch + 1  # type: ignore[union-attr]
-            if drawn is None:
-                inner: Any = _BaseDataLoaderIter(self.loader)
-                indices = iter(inner._index_sampler)
-            else:
-                indices = iter(drawn._index_sampler)
-            return [batch for batch, _ in zip(indices, range(self.window), strict=False)]
-        finally:
-            if type(epoch) is int:
-                sampler.epoch = epoch  # type: ignore[union-attr]
-            set_generator_states(own, own_states)
-            set_global_generators(states)
+        with untouched(self.loader):
+            try:
+                if type(epoch) is int:
+                    sampler.epoch = epoch + 1  # type: ignore[union-attr]
+                inner: Any = self._drawn or _BaseDataLoaderIter(self.loader)
+                return list(islice(iter(inner._index_sampler), self.window))
+            finally:
+                if type(epoch) is int:
+                    sampler.epoch = epoch  # type: ignore[union-attr]
 
     def _take_next(self) -> _NextPass | None:
         guess, self._next = self._next, None

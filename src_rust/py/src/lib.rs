@@ -7,6 +7,7 @@ mod exchange;
 mod metrics;
 mod metrics_batch;
 mod metrics_sites;
+mod order;
 mod prefetch;
 mod py_imports;
 #[cfg(target_os = "linux")]
@@ -24,6 +25,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<checkpoint::CheckpointBuffers>()?;
     module.add_class::<checkpoint::CheckpointFile>()?;
     module.add_class::<metrics::MetricStore>()?;
+    module.add_class::<order::Order>()?;
+    module.add_class::<order::Span>()?;
     module.add_class::<prefetch::Batch>()?;
     module.add_class::<prefetch::Gatherer>()?;
     module.add_class::<schedule::Schedule>()?;

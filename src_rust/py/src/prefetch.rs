@@ -1,6 +1,7 @@
 //! `fulmen._core.Gatherer` and `fulmen._core.Batch`: rows of datasets in memory, as batches of tensors.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use pyo3::types::{PyInt, PyList, PyTuple};
 
 use crate::dlpack::{self, Element};
 use crate::enter::{detached, enter};
+use crate::order::Span;
 
 /// From this many bytes on, other Python threads may run while a batch is copied.
 const DETACH_FROM: usize = 64 * 1024;
@@ -213,15 +215,17 @@ impl Batch {
     }
 }
 
-/// The indices of a list or tuple; None if one of them is not exactly an int.
-fn numbers(indices: &Bound<'_, PyAny>) -> PyResult<Option<Vec<i64>>> {
+/// The indices of a span, list or tuple; None if one of them is not exactly an int.
+fn numbers<'a>(indices: &'a Bound<'_, PyAny>) -> PyResult<Option<Cow<'a, [i64]>>> {
     fn exact(item: &Bound<'_, PyAny>) -> Option<i64> {
         item.cast_exact::<PyInt>().ok()?.extract().ok()
     }
-    if let Ok(list) = indices.cast_exact::<PyList>() {
-        Ok(list.iter().map(|item| exact(&item)).collect())
+    if let Ok(span) = indices.cast_exact::<Span>() {
+        Ok(Some(Cow::Borrowed(span.get().indices())))
+    } else if let Ok(list) = indices.cast_exact::<PyList>() {
+        Ok(list.iter().map(|item| exact(&item)).collect::<Option<Vec<_>>>().map(Cow::Owned))
     } else if let Ok(tuple) = indices.cast_exact::<PyTuple>() {
-        Ok(tuple.iter_borrowed().map(|item| exact(&item)).collect())
+        Ok(tuple.iter_borrowed().map(|item| exact(&item)).collect::<Option<Vec<_>>>().map(Cow::Owned))
     } else {
         Ok(None)
     }
@@ -251,7 +255,7 @@ fn node(py: Python<'_>, description: &Bound<'_, PyAny>) -> PyResult<Node> {
                 Indices::Range { start, step, len }
             } else {
                 match numbers(&given)? {
-                    Some(listed) => Indices::Listed(listed),
+                    Some(listed) => Indices::Listed(listed.into_owned()),
                     None => return Err(PyValueError::new_err("indices that are no ints")),
                 }
             };

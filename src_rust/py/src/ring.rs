@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, TryFromFloatSecsError};
 
 use fulmen_core::prefetch::ring::message::MESSAGE;
 use fulmen_core::prefetch::ring::{Consumer, Held, Message, Part, Producer, note_fork, wake};
@@ -10,7 +10,7 @@ use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use crate::dlpack;
+use crate::dlpack::{self, Element};
 use crate::enter::{detached, enter};
 
 /// From this many bytes on, other Python threads may run while a batch is copied.
@@ -55,11 +55,21 @@ impl RingProducer {
         lock(&self.inner).begin();
     }
 
-    /// A capsule over so many bytes in the slot that is being filled, None if there is no room.
-    fn reserve<'py>(&self, py: Python<'py>, len: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Some((start, owner)) = lock(&self.inner).reserve(len) else { return Ok(None) };
-        // SAFETY: the memory was reserved for this caller, and stays mapped as long as the owner lives.
-        unsafe { dlpack::bytes(py, start, len, Box::new(owner)) }.map(Some)
+    /// A capsule over a contiguous tensor in the slot that is being filled, None if there is no room.
+    fn reserve<'py>(
+        &self,
+        py: Python<'py>,
+        code: u8,
+        bits: u8,
+        shape: Vec<i64>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(usize::try_from(d).ok()?));
+        let bytes = elements.and_then(|n| n.checked_mul(usize::from(bits / 8)));
+        let Some(bytes) = bytes.filter(|&bytes| bytes > 0) else { return Ok(None) };
+        let Some((start, owner)) = lock(&self.inner).reserve(bytes) else { return Ok(None) };
+        // SAFETY: the memory was reserved for this caller, has room for the elements, and stays mapped as long as the owner
+        // lives.
+        unsafe { dlpack::tensor(py, start, shape, Element { code, bits }, Box::new(owner)) }.map(Some)
     }
 
     /// Completes a batch; the message about it, None if no slot is free.
@@ -170,14 +180,25 @@ impl RingBatch {
 /// Channels and messages, closed channels, ended processes.
 type News<'py> = (Vec<(usize, Bound<'py, PyBytes>)>, Vec<usize>, Vec<usize>);
 
-/// Waits for messages of workers: channels and messages, closed channels, ended processes. Signals end the wait.
+/// Waits for messages of workers: channels and messages, closed channels, ended processes. Signals end the wait. For the
+/// first `awake` seconds of it the thread does not sleep.
 #[pyfunction]
-#[pyo3(signature = (channels, watched, seconds))]
-pub fn ring_wait<'py>(py: Python<'py>, channels: Vec<i32>, watched: Vec<i32>, seconds: f64) -> PyResult<News<'py>> {
+pub fn ring_wait<'py>(
+    py: Python<'py>,
+    channels: Vec<i32>,
+    watched: Vec<i32>,
+    seconds: f64,
+    awake: f64,
+) -> PyResult<News<'py>> {
     let open = |files: &[i32]| files.iter().map(|fd| borrowed(*fd)).collect::<PyResult<Vec<_>>>();
     let (channels, watched) = (open(&channels)?, open(&watched)?);
-    let time = Duration::try_from_secs_f64(seconds).map_err(|error| PyValueError::new_err(error.to_string()))?;
-    let news = detached(py, || wake::wait(&channels, &watched, time)).or_else(|error| enter(py, || Err(error)))?;
+    let duration = |seconds| {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|error: TryFromFloatSecsError| PyValueError::new_err(error.to_string()))
+    };
+    let (time, awake) = (duration(seconds)?, duration(awake)?);
+    let news =
+        detached(py, || wake::wait(&channels, &watched, time, awake)).or_else(|error| enter(py, || Err(error)))?;
     if news.messages.is_empty() {
         // not otherwise: an exception would lose the messages
         py.check_signals()?;

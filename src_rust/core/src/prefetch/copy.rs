@@ -3,9 +3,14 @@
 /// Rows from this width on are written past the caches: a batch of such rows fills them, and its consumer is another core.
 pub const STREAM_FROM: usize = 64 * 1024;
 
-/// How many rows ahead of the copy memory is asked for.
+/// The processor follows a row by itself, but only to the end of a page: memory is asked for in pieces of this.
+const PIECE: usize = 4096;
+
+/// How many pieces ahead of the copy memory is asked for: more where they are short.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-const AHEAD: usize = 12;
+fn ahead(width: usize) -> usize {
+    if width < 512 { 12 } else { 4 }
+}
 
 /// Copies one row after the other to `to`.
 ///
@@ -41,34 +46,39 @@ unsafe fn copy_sized<const N: usize>(sources: &[*const u8], to: *mut u8) {
 }
 
 /// # Safety
-/// As [`copy_rows`].
+/// As [`copy_rows`], and `width` is not zero.
 unsafe fn copy_some(sources: &[*const u8], to: *mut u8, width: usize) {
+    let pieces = width.div_ceil(PIECE);
+    let (mut row, mut piece) = (ahead(width) / pieces, ahead(width) % pieces);
     for (at, &from) in sources.iter().enumerate() {
-        if let Some(&next) = sources.get(at + ahead()) {
-            prefetch(next, width);
+        let to = to.wrapping_add(at * width);
+        for start in (0..width).step_by(PIECE) {
+            if let Some(&soon) = sources.get(row) {
+                prefetch(soon.wrapping_add(piece * PIECE), width - piece * PIECE);
+            }
+            piece += 1;
+            if piece == pieces {
+                (row, piece) = (row + 1, 0);
+            }
+            let len = PIECE.min(width - start);
+            // SAFETY: `start + len <= width`, which the caller's promise covers for each row.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(start), to.add(start), len) };
         }
-        // SAFETY: the caller's promise.
-        unsafe { std::ptr::copy_nonoverlapping(from, to.add(at * width), width) };
     }
 }
 
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-fn ahead() -> usize {
-    AHEAD
-}
-
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-fn ahead() -> usize {
+fn ahead(_width: usize) -> usize {
     usize::MAX / 2
 }
 
-/// Asks for the first lines of a row; the processor follows longer ones by itself.
+/// Asks for the first lines of a piece; the processor follows them.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline]
 fn prefetch(row: *const u8, width: usize) {
     use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
     let mut at = 0;
-    while at < width.min(256) {
+    while at < width.min(512) {
         // SAFETY: a prefetch never faults, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(at).cast()) };
         at += 64;

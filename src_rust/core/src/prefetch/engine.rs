@@ -9,7 +9,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::copy::copy_rows;
 use super::plan::{Located, Plan};
@@ -18,6 +18,8 @@ use crate::Result;
 
 /// Bytes of a chunk, about: long enough that taking it costs nothing, short enough to be divided.
 const CHUNK: usize = 256 * 1024;
+/// How long to wait for others' last chunk before going to sleep: waking up takes longer.
+const SPIN: Duration = Duration::from_micros(20);
 /// How long a thread waits for something to do before it ends.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -31,6 +33,22 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     work: Condvar,
+}
+
+impl Shared {
+    /// The oldest job with chunks that nobody has taken.
+    fn oldest(&self, queue: &mut Queue) -> Option<Arc<Job>> {
+        while queue.jobs.front().is_some_and(|job| !job.has_chunks()) {
+            queue.jobs.pop_front();
+        }
+        queue.jobs.front().map(Arc::clone)
+    }
+
+    /// Does a chunk of whatever job has one. Was there one?
+    fn help_with_another(&self) -> bool {
+        let found = self.oldest(&mut lock(&self.queue));
+        found.is_some_and(|job| job.help())
+    }
 }
 
 /// The threads. They start with the first job, and end when nothing was to do for some seconds.
@@ -146,7 +164,7 @@ impl Engine {
         if !self.foreign() && !job.chunks.is_empty() {
             self.queue(&job);
         }
-        Ok(Some(Ticket { job }))
+        Ok(Some(Ticket { job, shared: Arc::clone(&self.shared) }))
     }
 
     fn queue(&self, job: &Arc<Job>) {
@@ -181,11 +199,7 @@ impl Engine {
 fn work(shared: &Shared) {
     let mut queue = lock(&shared.queue);
     loop {
-        while queue.jobs.front().is_some_and(|job| !job.has_chunks()) {
-            queue.jobs.pop_front();
-        }
-        let found = queue.jobs.front().map(Arc::clone);
-        match found {
+        match shared.oldest(&mut queue) {
             Some(job) => {
                 drop(queue);
                 while job.help() {}
@@ -209,6 +223,7 @@ fn work(shared: &Shared) {
 /// The right to a batch that is on its way. Dropped before, the batch is given up.
 pub struct Ticket {
     job: Arc<Job>,
+    shared: Arc<Shared>,
 }
 
 impl Ticket {
@@ -227,6 +242,12 @@ impl Ticket {
             return true;
         }
         while job.help() {}
+        // others are at the rest of it, for about as long as another chunk takes
+        while job.left.load(Acquire) != 0 && self.shared.help_with_another() {}
+        let limit = Instant::now() + SPIN;
+        while job.left.load(Acquire) != 0 && Instant::now() < limit {
+            std::hint::spin_loop();
+        }
         if job.left.load(Acquire) == 0 {
             return true;
         }

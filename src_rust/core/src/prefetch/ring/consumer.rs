@@ -55,8 +55,11 @@ impl Consumer {
         self.shared.held.load(Relaxed)
     }
 
-    /// Tells the producer that tasks below this number are not wanted any more.
+    /// Tells the producer that tasks below this number are not wanted any more; a forked process has no say in that.
     pub fn set_floor(&self, task: u64) {
+        if std::process::id() != self.shared.process {
+            return;
+        }
         self.shared.control.floor().store(task, Release);
     }
 
@@ -66,6 +69,11 @@ impl Consumer {
     /// The message, or the table in the slot, says what cannot be.
     pub fn take(&self, message: &Message) -> Result<Held> {
         let slot = message.slot as usize;
+        if std::process::id() != self.shared.process {
+            return Err(Error::Transport {
+                why: "the ring belongs to the process that this one was forked off".into(),
+            });
+        }
         let broken = |why: &str| Error::Transport { why: format!("{why} (slot {slot})") };
         let state = self.shared.control.state(slot).ok_or_else(|| broken("a message names no slot"))?;
         let (capacity, table) = match (usize::try_from(message.capacity), usize::try_from(message.table)) {
