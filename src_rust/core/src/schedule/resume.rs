@@ -28,12 +28,17 @@ impl Schedule {
     pub fn resumption(&self) -> Resumption {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
-        let ended = epoch.processed > epoch.completed && !(self.stopped_short() && self.config.max_steps.is_some());
+        let ended = epoch.processed > epoch.completed && !(self.stopped_short() && (self.exact || self.config.max_steps.is_some()));
         if !self.restarting || epoch.started <= epoch.completed || ended || self.ended_with_batch() {
             Resumption::Fresh
-        } else if batch.is_last_batch && batch.current.completed == batch.current.ready && batch.current.ready > 0 {
+        } else if batch.is_last_batch
+            && batch.current.ready > 0
+            && (batch.current.completed == batch.current.ready
+                || self.exact && batch.current.processed == batch.current.ready)
+        {
             Resumption::EpochEnd
-        } else if batch.current.processed > 0 {
+        } else if batch.current.processed > 0 || self.exact {
+            // an exact state knows the pass that had begun, even if no batch of it is done
             Resumption::MidEpoch
         } else {
             Resumption::Fresh
@@ -44,11 +49,11 @@ impl Schedule {
     fn ended_with_batch(&self) -> bool {
         let batch = self.progress(Kind::Batch);
         let current = batch.current;
-        batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
+        !self.exact && batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
     }
 
-    /// Was the state written by the end hooks of an epoch that has batches left? A run that is counted in steps goes on
-    /// with those; any other takes the epoch as done.
+    /// Was the state written by the end hooks of an epoch that has batches left? With an exact state, and in a run that is
+    /// counted in steps, those follow; otherwise the epoch counts as done.
     fn stopped_short(&self) -> bool {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
