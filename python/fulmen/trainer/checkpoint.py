@@ -10,6 +10,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from fulmen import errors
 from fulmen._core import CheckpointFile
 from fulmen.callbacks.checkpoint import Checkpoint
@@ -72,9 +74,6 @@ class Checkpoints:
             },
         }
         if not weights_only:
-            half_done = midway.state(trainer)
-            if half_done:
-                checkpoint["loops"]["fit_loop"]["state_dict"][midway.KEY] = half_done
             checkpoint["callbacks"] = callback_states(trainer)
             checkpoint["optimizer_states"] = [trainer.strategy.optimizer_state(o) for o in trainer.optimizers]
             checkpoint["lr_schedulers"] = [c.scheduler.state_dict() for c in trainer.lr_scheduler_configs]
@@ -258,6 +257,7 @@ class Checkpoints:
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
         self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
+        _refuse_plain_weights(path, self._loaded)
         self._place = self._loaded.pop(PLACE_KEY, None) or read_place(path)
         self._half_done = self._loaded.pop(midway.KEY, None) or read_half_done(path)
         self._restore_module()
@@ -346,6 +346,14 @@ class Checkpoints:
     def finish_restore(self) -> None:
         """Lets go of the file's contents."""
         self._loaded = {}
+
+
+def _refuse_plain_weights(path: str | Path, loaded: Any) -> None:
+    if "state_dict" not in loaded and loaded and all(isinstance(value, Tensor) for value in loaded.values()):
+        raise errors.key_error(
+            f"{path} holds weights only, as `torch.save(module.state_dict(), ...)` writes them, and no `state_dict` among other things",
+            "Load it with `module.load_state_dict(torch.load(path))`, and start without `ckpt_path`",
+        )
 
 
 def read_place(path: str | Path) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def catch_up(trainer: Trainer, saved: dict[str, Any]) -> bool:
         restore(trainer, saved, within_epoch=True)
         ledger.end_training_epoch()
         if schedule.batches_exhausted():
-            step_schedulers(trainer, "epoch", plateau=True)
+            step_schedulers(trainer, "epoch", plateau=True, late=True)
         windows = schedule.closed_windows
         schedule.closed_windows = max(0, windows - 1)
         with ledger.sending_to(rewound):

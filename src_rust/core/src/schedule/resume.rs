@@ -28,7 +28,8 @@ impl Schedule {
     pub fn resumption(&self) -> Resumption {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
-        let ended = epoch.processed > epoch.completed && !(self.stopped_short() && (self.exact || self.config.max_steps.is_some()));
+        let ended = epoch.processed > epoch.completed
+            && !(self.stopped_short() && (self.exact || self.config.max_steps.is_some()));
         if !self.restarting || epoch.started <= epoch.completed || ended || self.ended_with_batch() {
             Resumption::Fresh
         } else if batch.is_last_batch
@@ -54,7 +55,7 @@ impl Schedule {
 
     /// Was the state written by the end hooks of an epoch that has batches left? With an exact state, and in a run that is
     /// counted in steps, those follow; otherwise the epoch counts as done.
-    fn stopped_short(&self) -> bool {
+    pub(super) fn stopped_short(&self) -> bool {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
         let current = batch.current;
