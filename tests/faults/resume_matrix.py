@@ -1,6 +1,6 @@
 """Stops trainings at every step in every way, goes on from what they left, and compares with the training that never stopped.
 
-    python tests/faults/resume_matrix.py [--sample N] [--seed N]
+    python tests/faults/resume_matrix.py [--sample N] [--seed N] [--jobs N]
 
 {every step of 3 epochs} x {0, 2 workers} x {accumulation 1, 3} x {automatic, manual} x {max_steps, the file of a batch's end;
 max_steps, that of the epoch's end; exception; SIGKILL after a save; SIGTERM}. An exception comes in turn before, within and after the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -22,6 +23,7 @@ import tempfile
 import time
 import traceback
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -283,12 +285,16 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--sample", type=int, default=len(CASES))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--only", default="", help="cases whose description contains this word: 0, 2, SIGTERM, ...")
     given = parser.parse_args()
     cases = [c for c in CASES if not given.only or given.only in map(str, c)]
     cases = random.Random(given.seed).sample(cases, min(given.sample, len(cases)))
     start = time.monotonic()
-    found = run(sorted(cases, key=lambda c: c[1:4]))
+    by_kind = sorted(cases, key=lambda c: c[1:4])
+    groups = [list(group) for _, group in itertools.groupby(by_kind, key=lambda c: c[1:4])]
+    with ProcessPoolExecutor(given.jobs, multiprocessing.get_context("fork")) as pool:
+        found = [what for group in pool.map(run, groups) for what in group]
     print(
         f"{len(cases) - len(found)} of {len(cases)} resumed runs equal the straight one, {time.monotonic() - start:.0f} s"
     )

@@ -123,19 +123,21 @@ class ExperimentWriter:
         Returns:
             whether they are there.
         """
-        if not self._former or self._rows_in_file or self.metrics:
+        if self._rows_in_file or self.metrics or (rows and not self._former):
             return False
+        if not rows:
+            self._forget_former()
+            return True
         kept = self._read(self._former_path)[:rows]
-        if len(kept) < rows or (kept and kept[-1].get("step") != str(step)):
+        if len(kept) < rows or kept[-1].get("step") != str(step):
             rank_zero_warn(
                 f"The run that goes on had logged {rows} rows until step {step}, which the file "
                 f"{self.metrics_file_path} does not have. A new one is begun."
             )
             return False
-        if kept:
-            # columns that only dropped rows have would not be there in a run that never stopped
-            self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value != ""})
-            self._write_anew([{name: row[name] for name in self.metrics_keys} for row in kept], [])
+        # columns that only dropped rows have would not be there in a run that never stopped
+        self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value != ""})
+        self._write_anew([{name: row[name] for name in self.metrics_keys} for row in kept], [])
         self._rows_in_file, self._last_step = rows, step
         self._forget_former()
         return True

@@ -115,13 +115,16 @@ def catch_up(trainer: Trainer, saved: dict[str, Any]) -> bool:
         schedule.accumulate = window
     batch, epoch = schedule.progress("batch"), schedule.progress("epoch")["current"]
     current = batch["current"]
-    if current["processed"] == current["ready"] > current["completed"] and schedule.resumption() != "fresh":
+    if schedule.resumption() != "fresh" and current["processed"] == current["ready"]:
         closes = current["ready"] % schedule.accumulate == 0 or batch["is_last_batch"]
-        if closes and schedule.log_due:
+        by_hook = current["ready"] > current["completed"]
+        if by_hook and closes and schedule.log_due:
             restore(trainer, saved, within_epoch=True)
             with ledger.sending_to(rewound):
                 ledger.log_metrics(ledger._row(by_step=True))
-        return bool(closes and has_scheduler(trainer, "step", plateau=True))
+        # windows are counted when everything that is due after a batch is done
+        served = schedule.closed_windows == schedule.progress("optimizer_step")["total"]["completed"]
+        return bool(closes and (by_hook or not served) and has_scheduler(trainer, "step", plateau=True))
     if epoch["processed"] > epoch["completed"] and schedule.resumption() == "fresh":
         restore(trainer, saved, within_epoch=True)
         ledger.end_training_epoch()

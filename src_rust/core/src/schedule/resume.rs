@@ -99,10 +99,12 @@ impl Schedule {
             return place;
         }
         let batch = self.progress(Kind::Batch).current;
+        // the role of the last batch that is done, for a validation that follows it
+        self.closes =
+            batch.processed.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
         if batch.processed > batch.completed {
             // written by an end hook of the batch: its window was not counted yet
-            let closes = batch.ready.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
-            self.closed_windows += u64::from(closes);
+            self.closed_windows += u64::from(self.closes);
         } else if place != Resumption::Fresh && batch.ready == batch.completed {
             // written while something due was served (a validation): the window is counted after that
             let kind = if self.automatic { Kind::OptimizerStep } else { Kind::Batch };
