@@ -11,6 +11,7 @@ order, draws of all generators, learning rates, and ``metrics.csv`` byte for byt
 from __future__ import annotations
 
 import argparse
+import importlib
 import itertools
 import json
 import multiprocessing
@@ -257,6 +258,8 @@ def difference(straight: Path, folder: Path, case: tuple[Any, ...]) -> str | Non
 def run(cases: list[tuple[Any, ...]]) -> list[str]:
     """All differences found."""
     warnings.simplefilter("ignore")
+    # the first optimizer of a process imports it, which takes longer than all the trainings here
+    importlib.import_module("torch._dynamo")
     root = Path(tempfile.mkdtemp(prefix="fulmen-resume-"))
     found = []
     straights: dict[Any, Path] = {}

@@ -257,7 +257,7 @@ class Ledger:
         if metric:
             _check_attribute(module, name, value, metric_attribute)
         if key in self._restored:
-            adopted = logging_state.adopt(self, key, metric, arguments, names)
+            adopted = logging_state.adopt(self, key, metric, reduce_fx if reduced == CUSTOM else None, arguments, names)
             if adopted is not None:
                 return adopted
         if metric:

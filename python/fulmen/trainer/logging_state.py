@@ -6,12 +6,13 @@ and adopts its sums if it is a call of the same kind.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from fulmen.trainer.logging_custom import CustomEntry
 from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
 from fulmen.trainer.states import RunningStage
 
@@ -90,7 +91,12 @@ def restore(ledger: Ledger, state: dict[str, Any], module: LightningModule, with
 
 
 def adopt(
-    ledger: Ledger, key: Key, value_is_metric: bool, arguments: tuple[Any, ...], names: dict[str, Any]
+    ledger: Ledger,
+    key: Key,
+    value_is_metric: bool,
+    reduce: Callable[[Tensor], Any] | None,
+    arguments: tuple[Any, ...],
+    names: dict[str, Any],
 ) -> Entry | None:
     """The entry that came from a file, if a call is of its kind; it is known now with which arguments it is logged.
 
@@ -98,6 +104,7 @@ def adopt(
         ledger: within an epoch that was taken up.
         key: of the call.
         value_is_metric: whether it logs a torchmetrics object.
+        reduce: the user's function that reduces its values, if there is one.
         arguments: those of the call.
         names: what follows from them.
     """
@@ -105,9 +112,12 @@ def adopt(
     entry = ledger._entries.get(key)
     if entry is None:
         return None
-    if entry.names != names or isinstance(entry, MetricEntry) != value_is_metric:
+    custom = isinstance(entry, CustomEntry)
+    if entry.names != names or isinstance(entry, MetricEntry) != value_is_metric or custom != (reduce is not None):
         del ledger._entries[key]
         return None
+    if isinstance(entry, CustomEntry):
+        entry.reduce = reduce
     ledger._arguments[key, id(ledger._entries)] = arguments
     return entry
 
@@ -117,6 +127,9 @@ def _entry_of(ledger: Ledger, saved: dict[str, Any], module: LightningModule) ->
     device = ledger.trainer.strategy.root_device
     if "slot" in saved:
         entry: Entry = NumberEntry(ledger._store, saved["reduction"], saved["double"], **saved["names"])
+    elif "values" in saved:
+        entry = CustomEntry(None, **saved["names"])
+        saved = {**saved, "values": [value.to(device, copy=True) for value in saved["values"]]}
     elif "tensors" in saved:
         entry = TensorEntry(ledger._store, saved["reduction"], saved["graph"], **saved["names"])
         saved = {**saved, "tensors": [None if t is None else t.to(device, copy=True) for t in saved["tensors"]]}

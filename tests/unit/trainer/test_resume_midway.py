@@ -184,6 +184,7 @@ class Logs(Net):
         super().note(loss)
         for name in ("sum", "min", "max"):
             self.log(name, loss, on_step=False, on_epoch=True, reduce_fx=name)
+        self.log("median", loss, on_step=False, on_epoch=True, reduce_fx=torch.median)
         self.log("graph", loss, on_step=True, on_epoch=True, enable_graph=True, batch_size=len(self.seen) % 3 + 1)
         self.log("weighted", loss.item(), on_epoch=True, on_step=False, batch_size=len(self.seen) % 4 + 1)
         if len(self.trainer.fit_loop.epoch_loop.__dict__) and self.trainer.fit_loop.batch_idx % 2:
