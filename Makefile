@@ -29,7 +29,7 @@ test-fast: ## Python tests without the slow and the distributed ones
 test-sanitize: ## the core's unsafe code (gathering, buffers, threads) under Miri; needs rustup's nightly toolchain
 	@$(DEV) test-sanitize
 
-test-resume: ## stop trainings at every step in every way, go on, compare with those that never stopped; half an hour
+test-resume: ## stop trainings at every step in every way, go on, compare with those that never stopped
 	@$(DEV) test-resume
 
 lint: ## cargo fmt and clippy, ruff, mypy

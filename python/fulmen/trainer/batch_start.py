@@ -70,9 +70,10 @@ class Kept:
 
     def gradients(self) -> dict[str, Tensor]:
         """The gradients that waited for an optimizer, on the CPU."""
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        cuda: Any = torch.cuda
+        if cuda.is_available() and cuda.is_initialized():
             # copies into pinned memory are under way
-            torch.cuda.synchronize()
+            cuda.synchronize()
         return self._gradients
 
     def buffers_changed(self, module: torch.nn.Module) -> dict[str, Tensor]:

@@ -132,7 +132,9 @@ def same(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def check_every_step(tmp_path: Path, kind: Callable[[], Net], steps: Any = range(1, 13), **options: Any) -> None:
+def check_every_step(
+    tmp_path: Path, kind: Callable[[], Net], steps: Any = (1, 2, 3, 4, 6, 8, 11), **options: Any
+) -> None:
     """A fit that is taken up from the file of each of these batches ends as the one that wrote them."""
     whole = kind()
     trainer = fit(tmp_path, whole, saves=True, **options)
@@ -288,7 +290,7 @@ LOADERS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("name", LOADERS)
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader'")
 def test_loaders_of_all_kinds_go_on(tmp_path: Path, name: str) -> None:
-    steps = (1, 6, 8, 11) if "workers" in name else range(1, 13)
+    steps = (1, 6, 11) if "workers" in name else (1, 3, 4, 6, 11)
     check_every_step(tmp_path, Net, steps=steps, make=LOADERS[name], accumulate_grad_batches=3)
 
 
@@ -301,7 +303,7 @@ def test_other_numbers_of_workers(tmp_path: Path, before: int, after: int) -> No
 
     whole = Net()
     fit(tmp_path, whole, with_workers(before), saves=True)
-    for step in (1, 3, 6):
+    for step in (1, 6):
         net = Net()
         fit(tmp_path, net, with_workers(after), path=tmp_path / f"{step}.ckpt", seed=9)
         assert net.seen == whole.seen[step:], step
@@ -349,7 +351,7 @@ def test_a_batch_that_failed_is_trained_as_if_it_had_not(tmp_path: Path, place: 
     whole = fresh(Fails)
     trainer = fit(tmp_path / "whole", whole, **options)
     expected, logged = outcome(whole, trainer), table(tmp_path / "whole")
-    for at in (1, 5, 7, 11) if place == "validation" else range(12):
+    for at in (1, 5, 7, 11) if place == "validation" else (0, 1, 4, 5, 11):
         folder = tmp_path / f"{at}"
         broken = fresh(lambda: Fails(place, at))
         with pytest.raises(RuntimeError, match="enough"):
