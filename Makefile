@@ -11,7 +11,7 @@ export PYTHON
 DEV = sh scripts/with_python.sh "$(VENV)" scripts/dev.py --venv "$(VENV)"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast test-sanitize lint format bench docs wheel clean env build
+.PHONY: help demo test test-fast test-sanitize test-resume lint format bench docs wheel clean env build
 
 help: ## this list
 	@echo "fulmen: make <target> [VENV=path of an existing environment]"
@@ -28,6 +28,9 @@ test-fast: ## Python tests without the slow and the distributed ones
 
 test-sanitize: ## the core's unsafe code (gathering, buffers, threads) under Miri; needs rustup's nightly toolchain
 	@$(DEV) test-sanitize
+
+test-resume: ## stop trainings at every step in every way, go on, compare with those that never stopped
+	@$(DEV) test-resume
 
 lint: ## cargo fmt and clippy, ruff, mypy
 	@$(DEV) lint

@@ -276,6 +276,19 @@ class Project:
         self.build()
         self.pytest("python tests", "unit, parity, contract", "-n", "2", "-m", "not slow and not distributed")
 
+    def target_test_resume(self) -> None:
+        """Every way to stop a training at every step, and to go on from what it left (480 pairs of runs)."""
+        self.build()
+        matrix = (
+            self.python,
+            "-W",
+            "ignore",
+            ROOT / "tests" / "faults" / "resume_matrix.py",
+            "--jobs",
+            str(os.cpu_count() or 1),
+        )
+        self.try_part("resume", "the matrix of resumed runs", matrix, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
     def target_test_sanitize(self) -> None:
         """The core's unsafe code in Miri, which knows every access that must not be."""
         if not self.which("rustup"):

@@ -59,7 +59,8 @@ class GradientAccumulationScheduler(Callback):
                 "Automatic gradient accumulation and the `GradientAccumulationScheduler` is not supported for manual "
                 "optimization. Please remove the callback or switch to automatic optimization."
             )
-        if trainer.accumulate_grad_batches != 1:
+        # not the number in force, which a run that goes on within an epoch has from the one before
+        if trainer._config.accumulate_grad_batches != 1:
             raise ValueError(
                 "You have set `accumulate_grad_batches` and are using the `GradientAccumulationScheduler` callback. Either "
                 "remove `accumulate_grad_batches` from the Trainer or remove the callback."

@@ -139,9 +139,16 @@ class StochasticWeightAveraging(Callback):
             trainer.lr_scheduler_configs.clear()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A run that was resumed within the epoch of statistics goes on with them."""
+        """A run that was resumed within an averaged epoch, or that of statistics, goes on with it."""
+        if self._goes_on_within(trainer.current_epoch):
+            self._begin(trainer, pl_module)
         if self._model_contains_batch_norm and trainer.current_epoch == self.swa_end + 1:
             self._forward_only(trainer, pl_module)
+
+    def _goes_on_within(self, epoch: int) -> bool:
+        """Has an averaged epoch begun in another run?"""
+        averaged = self.swa_start <= epoch <= self.swa_end
+        return averaged and not self._initialized and self._latest_update_epoch == epoch
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Adds the weights to the mean, or starts the epoch of statistics."""
@@ -192,6 +199,7 @@ class StochasticWeightAveraging(Callback):
         device = self._device or pl_module.device
         self._average_model = self._average_model.to(device)
         optimizer = trainer.optimizers[0]
+        now = [group["lr"] for group in optimizer.param_groups]
         rates = self._swa_lrs if isinstance(self._swa_lrs, list) else [self._swa_lrs] * len(optimizer.param_groups)
         for rate, group in zip(rates, optimizer.param_groups, strict=False):
             group["initial_lr"] = rate
@@ -205,6 +213,9 @@ class StochasticWeightAveraging(Callback):
         )
         if self._scheduler_state is not None:
             self._swa_scheduler.load_state_dict(self._scheduler_state)
+            # making the scheduler has stepped it
+            for rate, group in zip(now, optimizer.param_groups, strict=True):
+                group["lr"] = rate
         configs = trainer.lr_scheduler_configs
         if configs:
             found = configs[0]

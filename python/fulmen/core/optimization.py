@@ -43,6 +43,7 @@ class OptimizationMixin:
             MisconfigurationException: optimization is automatic.
         """
         self._require_manual("manual_backward")
+        self.trainer._backwards += 1
         self.trainer.strategy.backward(loss, None, *args, **kwargs)
 
     def _require_manual(self: Any, name: str) -> None:

@@ -77,6 +77,7 @@ class LightningOptimizer:
         trainer._manual_step_begin()
         result = strategy.optimizer_step(self._optimizer, closure, **kwargs)
         trainer._manual_step_end()
+        trainer._stepped[id(self._optimizer)] = trainer._step_mark()
         return result
 
     @contextmanager

@@ -32,7 +32,8 @@ class ExperimentWriter:
     a sixteenth of the file, or until `close`.
 
     Args:
-        log_dir: folder of the files; made if missing. A ``metrics.csv`` in it is removed, with a warning.
+        log_dir: folder of the files; made if missing. A ``metrics.csv`` in it is put aside, with a warning, and removed with
+            the first row, unless a resumed run goes on with it.
 
     Attributes:
         metrics: rows that are not in the file yet.
@@ -51,6 +52,10 @@ class ExperimentWriter:
         self.metrics_file_path = os.path.join(log_dir, self.NAME_METRICS_FILE)
         self._rows_in_file = 0
         self._rewrites = 0
+        self._last_step = -1
+        # a former run's file lies beside until the first row comes: a resumed run goes on with its rows
+        self._former_path = f"{self.metrics_file_path}.former"
+        self._former = False
         self._check_log_dir_exists()
         folders.make_folder(log_dir)
 
@@ -69,11 +74,15 @@ class ExperimentWriter:
             step: value of the column ``step``; None: the number of rows waiting.
         """
         row = {name: value.item() if isinstance(value, Tensor) else value for name, value in metrics_dict.items()}
-        row["step"] = len(self.metrics) if step is None else step
+        self._last_step = row["step"] = len(self.metrics) if step is None else step
         self.metrics.append(row)
 
-    def save(self) -> None:
-        """Write the waiting rows to the file."""
+    def save(self, everything: bool = False) -> None:
+        """Write the waiting rows to the file.
+
+        Args:
+            everything: also rows with new names that are held back.
+        """
         # a row that another thread adds in the meantime stays for the next time
         rows = self.metrics[:]
         if not rows:
@@ -81,7 +90,7 @@ class ExperimentWriter:
         known = set(self.metrics_keys)
         new = {name for row in rows for name in row if name not in known}
         exists = folders.is_file(self.metrics_file_path)
-        if new and exists and self._rewrite_is_too_early():
+        if new and exists and not everything and self._rewrite_is_too_early():
             return
         if new:
             self.metrics_keys = sorted(known | new)
@@ -91,11 +100,52 @@ class ExperimentWriter:
             self._write_anew(self._read() if exists else [], rows)
         self._rows_in_file += len(rows)
         del self.metrics[: len(rows)]
+        self._forget_former()
 
     def close(self) -> None:
         """Write everything, also rows that were held back."""
         self._rewrites = 0
         self.save()
+        self._forget_former()
+
+    @property
+    def position(self) -> list[int]:
+        """How many rows there are, and the step of the last one (-1 without any)."""
+        return [self._rows_in_file + len(self.metrics), self._last_step]
+
+    def go_on_after(self, rows: int, step: int) -> bool:
+        """Go on with the rows of the former run in this folder, without those after its first ``rows``.
+
+        Args:
+            rows: how many to keep.
+            step: of the last one of them, to tell that the rows are that run's.
+
+        Returns:
+            whether they are there.
+        """
+        if self._rows_in_file or self.metrics or (rows and not self._former):
+            return False
+        if not rows:
+            self._forget_former()
+            return True
+        kept = self._read(self._former_path)[:rows]
+        if len(kept) < rows or kept[-1].get("step") != str(step):
+            rank_zero_warn(
+                f"The run that goes on had logged {rows} rows until step {step}, which the file "
+                f"{self.metrics_file_path} does not have. A new one is begun."
+            )
+            return False
+        # columns that only dropped rows have would not be there in a run that never stopped
+        self.metrics_keys = sorted({name for row in kept for name, value in row.items() if value != ""})
+        self._write_anew([{name: row[name] for name in self.metrics_keys} for row in kept], [])
+        self._rows_in_file, self._last_step = rows, step
+        self._forget_former()
+        return True
+
+    def _forget_former(self) -> None:
+        if self._former:
+            folders.remove_file(self._former_path)
+            self._former = False
 
     def _rewrite_is_too_early(self) -> bool:
         """Whether it is too early for yet another rewrite; counts it otherwise."""
@@ -108,8 +158,8 @@ class ExperimentWriter:
         with folders.open_text(self.metrics_file_path, "a") as file:
             csv.DictWriter(file, fieldnames=self.metrics_keys).writerows(rows)
 
-    def _read(self) -> list[dict[str, Any]]:
-        with folders.open_text(self.metrics_file_path, "r") as file:
+    def _read(self, path: str | None = None) -> list[dict[str, Any]]:
+        with folders.open_text(path or self.metrics_file_path, "r") as file:
             return list(csv.DictReader(file))
 
     def _write_anew(self, old_rows: Iterable[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
@@ -130,8 +180,13 @@ class ExperimentWriter:
             f"Experiment logs directory {self.log_dir} exists and is not empty. Its `{self.NAME_METRICS_FILE}` is "
             "removed now, and its other log files are replaced when new ones are written."
         )
+        if is_remote(self.log_dir):
+            if folders.is_file(self.metrics_file_path):
+                folders.remove_file(self.metrics_file_path)
+            return
         if folders.is_file(self.metrics_file_path):
-            folders.remove_file(self.metrics_file_path)
+            folders.replace_file(self.metrics_file_path, self._former_path)
+        self._former = folders.is_file(self._former_path)
 
 
 class CSVLogger(Logger):
@@ -240,6 +295,20 @@ class CSVLogger(Logger):
             environment.write(self.log_dir, self._started)
             self._environment_written = True
         experiment.save()
+
+    def _position(self) -> list[int] | None:
+        """Where the rows stand, all of them in the file: what a checkpoint keeps, for `_rewind`."""
+        writer = self._experiment
+        if type(writer) is not ExperimentWriter:
+            return None
+        writer.save(everything=True)
+        return writer.position
+
+    @rank_zero_only
+    def _rewind(self, position: list[int]) -> bool | None:
+        """Drop the rows after there, if a former run has left its own here."""
+        writer = self.experiment
+        return type(writer) is ExperimentWriter and writer.go_on_after(*position)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

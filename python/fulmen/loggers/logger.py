@@ -114,6 +114,14 @@ class Logger(ABC):
         if self._rows is not None:
             self._rows.settle()
 
+    def _position(self) -> list[int] | None:
+        """Where the rows stand, for `_rewind` of a run that goes on; None: this logger cannot go back."""
+        return None
+
+    def _rewind(self, position: list[int]) -> bool | None:
+        """Go on with the rows of the former run, without those after the position. Whether that was possible."""
+        return False
+
     def save(self) -> None:
         """Write out what is buffered."""
 

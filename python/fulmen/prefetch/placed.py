@@ -16,7 +16,7 @@ class PlacedSource(Source):
 
     def __init__(self, loader: Any, why: str) -> None:
         super().__init__(loader, why)
-        self._place = Place(loader)
+        self.place = self._place = Place(loader)
         self._running: Any = None
 
     def state(self) -> State:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from fulmen.prefetch.state import Place
+
 Kind = Literal["gather", "workers", "look-ahead", "plain"]
 
 State = dict[str, Any]
@@ -21,9 +23,11 @@ class Source(ABC):
 
     Attributes:
         kind: how the batches are made.
+        place: where the consumer stands.
     """
 
     kind: Kind
+    place: Place
 
     def __init__(self, loader: Any, why: str) -> None:
         self.loader = loader

@@ -27,7 +27,7 @@ VERSION = 1
 
 def global_generators() -> dict[str, Any]:
     """The states of the generators that everybody shares, as plain data."""
-    return _plain_states(raw_global_generators())
+    return plain_globals(raw_global_generators())
 
 
 def raw_global_generators() -> dict[str, Any]:
@@ -111,12 +111,17 @@ def own_generators(loader: Any) -> list[Any]:
 
 def generator_states(generators: list[Any]) -> list[Any]:
     """Their states as plain data."""
-    return [_plain_state(state) for state in raw_states(generators)]
+    return plain_states(raw_states(generators))
 
 
 def raw_states(generators: list[Any]) -> list[Any]:
     """Their states as they give them."""
     return [_raw_state(generator) for generator in generators]
+
+
+def plain_states(raw: list[Any]) -> list[Any]:
+    """What `raw_states` gave, as plain data."""
+    return [_plain_state(state) for state in raw]
 
 
 def set_generator_states(generators: list[Any], states: list[Any]) -> None:
@@ -172,7 +177,8 @@ def _raw_state(generator: Any) -> Any:
     return generator.get_state(legacy=False)
 
 
-def _plain_states(states: dict[str, Any]) -> dict[str, Any]:
+def plain_globals(states: dict[str, Any]) -> dict[str, Any]:
+    """What `raw_global_generators` gave, as plain data."""
     return {name: _plain_state(state) for name, state in states.items()}
 
 
@@ -281,7 +287,7 @@ class _Note:
     def plain(self) -> dict[str, Any]:
         if self._plain is None:
             raw_global, raw_own = self._raw
-            self._plain = {"global": _plain_states(raw_global), "own": [_plain_state(state) for state in raw_own]}
+            self._plain = {"global": plain_globals(raw_global), "own": plain_states(raw_own)}
         return self._plain
 
 
@@ -299,6 +305,11 @@ class Place:
         self._first: _Note | None = None
         self._pending: dict[str, Any] | None = None
         self._target: dict[str, Any] | None = None
+
+    @property
+    def start(self) -> Any:
+        """The note of the pass's start: the same object as long as the pass is the same."""
+        return self._start
 
     @property
     def arriving(self) -> bool:

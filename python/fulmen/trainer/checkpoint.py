@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
 
 from fulmen import errors
 from fulmen._core import CheckpointFile
@@ -19,6 +21,7 @@ from fulmen.plugins.io.async_io import AsyncCheckpointIO
 from fulmen.plugins.io.loading import newest_that_loads
 from fulmen.plugins.io.moments import background
 from fulmen.plugins.io.native_io import NativeCheckpointIO
+from fulmen.trainer import midway
 from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
 from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
@@ -40,6 +43,7 @@ class Checkpoints:
         self.trainer = trainer
         self._loaded: dict[str, Any] = {}
         self._place: dict[str, Any] = {}
+        self._half_done: dict[str, Any] = {}
         self._weights_only: bool | None = None
         self.user_managed = False
         self.found = False
@@ -91,23 +95,29 @@ class Checkpoints:
 
     @contextmanager
     def with_place(self, checkpoint: dict[str, Any], path: str | Path, weights_only: bool) -> Iterator[dict[str, Any]]:
-        """The checkpoint as it is to be saved: with the place in the data and the random generators' states.
+        """The checkpoint as it is to be saved: with the place in the data, the random generators' states and what is half done.
 
         They are kept beside the dictionary where the checkpoint IO can do that, so that hooks, tools and Lightning find in it
         what they know; else under a key of our own.
         """
-        place = self.trainer.fit_loop.place
+        loop = self.trainer.fit_loop
+        place = loop.place
+        half_done = {} if weights_only else midway.state(self.trainer, loop.kept_start)
         io = self.trainer.strategy.checkpoint_io
         if isinstance(io, AsyncCheckpointIO):
             # it encodes before it returns
             io = io.checkpoint_io
-        if not place or weights_only:
+        if weights_only or not (place or half_done):
             yield checkpoint
         elif isinstance(io, NativeCheckpointIO) and io.keeps_beside(path):
-            with io.beside({PLACE_KEY: json.dumps(place).encode()}):
+            records = {PLACE_KEY: json.dumps(place).encode()} if place else {}
+            if half_done:
+                records[midway.KEY] = midway.encode(half_done)
+            with io.beside(records):
                 yield checkpoint
         else:
-            yield {**checkpoint, PLACE_KEY: place}
+            parts = {PLACE_KEY: place, midway.KEY: half_done}
+            yield {**checkpoint, **{key: part for key, part in parts.items() if part}}
 
     def poll(self) -> None:
         """Looks after files that were written beside the training; never waits.
@@ -247,7 +257,9 @@ class Checkpoints:
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
         self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
+        _refuse_plain_weights(path, self._loaded)
         self._place = self._loaded.pop(PLACE_KEY, None) or read_place(path)
+        self._half_done = self._loaded.pop(midway.KEY, None) or read_half_done(path)
         self._restore_module()
         self._restore_datamodule()
         self._restore_callbacks()
@@ -318,7 +330,7 @@ class Checkpoints:
         if loops is not None:
             if fn is TrainerFn.FITTING:
                 trainer.fit_loop.load_state_dict(loops["fit_loop"])
-                trainer.fit_loop.place = self._place
+                trainer.fit_loop.take_up(self._place, self._half_done)
             elif fn is not None:
                 getattr(trainer, f"{fn.value}_loop").load_state_dict(loops.get(f"{fn.value}_loop", {}))
         limit = trainer.max_epochs
@@ -336,12 +348,29 @@ class Checkpoints:
         self._loaded = {}
 
 
+def _refuse_plain_weights(path: str | Path, loaded: Any) -> None:
+    if "state_dict" not in loaded and loaded and all(isinstance(value, Tensor) for value in loaded.values()):
+        raise errors.key_error(
+            f"{path} holds weights only, as `torch.save(module.state_dict(), ...)` writes them, and no `state_dict` among other things",
+            "Load it with `module.load_state_dict(torch.load(path))`, and start without `ckpt_path`",
+        )
+
+
 def read_place(path: str | Path) -> dict[str, Any]:
     """The place that a file keeps beside its dictionary; empty if it keeps none, or is no local file of torch's format."""
+    return _read_beside(path, PLACE_KEY, json.loads)
+
+
+def read_half_done(path: str | Path) -> dict[str, Any]:
+    """What a file keeps of things half done; likewise."""
+    return _read_beside(path, midway.KEY, midway.decode)
+
+
+def _read_beside(path: str | Path, name: str, decode: Callable[[bytes], Any]) -> dict[str, Any]:
     if is_remote(path) or not Path(path).is_file():
         return {}
     try:
-        found = json.loads(CheckpointFile(path).contents(PLACE_KEY))
+        found = decode(CheckpointFile(path).contents(name))
     except (KeyError, ValueError, RuntimeError, OSError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -118,8 +118,13 @@ class Loaders:
         """Where the pass over each loader stands, and how the random generators stand, as plain data."""
         if not self.sources:
             return {}
-        ahead = 0 if self._feed is None else self._feed.ahead
-        return {"sources": [source.state() for source in self.sources], "ahead": ahead, "global": global_generators()}
+        sources = [source.state() for source in self.sources]
+        return {"sources": sources, "ahead": self.ahead, "global": global_generators()}
+
+    @property
+    def ahead(self) -> int:
+        """How many batches were fetched and not yet given."""
+        return 0 if self._feed is None else self._feed.ahead
 
     def go_to(self, place: dict[str, Any], too_far: int | None) -> None:
         """The next pass begins where `place` says, before the next batch.

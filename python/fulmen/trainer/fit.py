@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fulmen.prefetch.state import global_generators, set_global_generators
-from fulmen.trainer import evaluate, parting
+from fulmen.trainer import batch_start, evaluate, midway, parting
 from fulmen.trainer.alarms import Alarms
 from fulmen.trainer.hook_table import (
     call_hooks,
@@ -84,18 +84,24 @@ def _sanity_check(trainer: Trainer) -> None:
 def train(trainer: Trainer) -> None:
     """All epochs, from wherever the schedule stands."""
     schedule, ledger = trainer._schedule, trainer._ledger
-    trainer.fit_loop.setup_data()
+    loop = trainer.fit_loop
+    loop.setup_data()
+    half_done = loop.midway
+    plateau_owed = midway.catch_up(trainer, half_done)
     if schedule.finished():
+        loop._leave_place()
         return
     owed = schedule.validation_owed()
+    closed = schedule.closed_windows
     place = schedule.resume()
-    loop = trainer.fit_loop
     generators = loop._go_to_place(place)
     trainer._axis.begin(place)
     feed = loop._feed = loop._loaders.feed()
     schedule.start_clock(time.monotonic())
     ledger.start(RunningStage.TRAINING)
     ledger.on_epoch_start()
+    midway.restore(trainer, half_done, within_epoch=place != "fresh")
+    loop.midway = {}
     _warn_eval_mode(trainer)
     call_hooks(trainer, "on_train_start", strategy=True)
     if place == "mid_epoch":
@@ -115,8 +121,14 @@ def train(trainer: Trainer) -> None:
         if not first:
             feed = loop._feed = loop._loaders.feed()
         if owed:
+            # its rows stand at the step that was not counted when it began
+            windows, schedule.closed_windows = schedule.closed_windows, min(closed, schedule.closed_windows)
             validate(trainer)
+            schedule.closed_windows = windows
             owed = False
+        if plateau_owed:
+            step_schedulers(trainer, "step", plateau=True)
+            plateau_owed = False
         if place != "epoch_end" and not (schedule.should_stop and schedule.epoch_done()):
             timed(trainer, "run_training_epoch", train_epoch)(trainer, feed)
         end_epoch(trainer)
@@ -154,8 +166,14 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
     if takes_iterator(trainer.lightning_module):
         feed = feed.as_iterator_argument()
 
+    batches = feed.batches()
+    trainer.fit_loop.starts = None
+    if batch_start.wanted(trainer):
+        trainer.fit_loop.starts = batch_start.BatchStarts(trainer)
+        batches = trainer.fit_loop.starts.around(batches)
+
     outputs: Any = None
-    for batch in feed.batches():
+    for batch in batches:
         code = begin(feed.last, batch)
         batch_idx, flags = code >> 3, code & 7
         if batch is None:
@@ -189,6 +207,7 @@ def train_epoch(trainer: Trainer, feed: Any) -> None:
             due = tick(time.monotonic() if needs_time else None)
         if due and serve(trainer, alarms):
             break
+    trainer.fit_loop.starts = None
     ledger.clear_batch()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen._core import MetricStore
+from fulmen.trainer import logging_state
 from fulmen.trainer.device_values import Copy, LateRow, Newest, is_late
 from fulmen.trainer.log_writer import RowWriter
 from fulmen.trainer.logging_custom import CustomEntry
@@ -59,6 +61,10 @@ class Ledger:
         self.hurried = False
         self._eval_rows: dict[tuple[RunningStage, int], int] = {}
         self._sync: Synchroniser | None = None
+        # entries that came from a file and were not logged since
+        self._restored: set[tuple[Any, ...]] = set()
+        # who gets rows; None: all loggers
+        self._receivers: list[Any] | None = None
 
     def attach(self, timeline: Any, part: int) -> None:
         """Time spent in `log` belongs to this part of the timeline."""
@@ -138,6 +144,7 @@ class Ledger:
         self._evaluation.clear()
         self._arguments.clear()
         self._store.forget()
+        self._restored.clear()
         self._eval_rows.clear()
         self._sync = None
         self.reset_metrics()
@@ -227,7 +234,7 @@ class Ledger:
                 name,
                 f"You called `self.log` with the key `{name}` but it should not contain information like `dataloader_idx`",
             )
-        if key in self._entries:
+        if key in self._entries and key not in self._restored:
             raise errors.misconfiguration(
                 f"self.log({name!r})",
                 f"the same arguments at each call from `{hook}`",
@@ -249,6 +256,11 @@ class Ledger:
         }  # fmt: skip
         if metric:
             _check_attribute(module, name, value, metric_attribute)
+        if key in self._restored:
+            adopted = logging_state.adopt(self, key, metric, reduce_fx if reduced == CUSTOM else None, arguments, names)
+            if adopted is not None:
+                return adopted
+        if metric:
             entry: Entry = MetricEntry(value, **names)
         elif reduced == CUSTOM:
             entry = CustomEntry(reduce_fx, **names)
@@ -352,7 +364,8 @@ class Ledger:
             metrics: numbers by name.
             step: the x value; None: a metric called "step", or the place on the trainer's ``log_axis``.
         """
-        if not self.trainer.loggers or not metrics:
+        loggers = self.trainer.loggers if self._receivers is None else self._receivers
+        if not loggers or not metrics:
             return
         row = LateRow({name: value if is_late(value) else _number(value) for name, value in metrics.items()})
         if step is None:
@@ -362,12 +375,21 @@ class Ledger:
             else:
                 row.setdefault("epoch", self.trainer._axis.epoch())
                 step = self.trainer._axis.position
-        now = self.rows.send(self.trainer.loggers, row, step)
+        now = self.rows.send(loggers, row, step)
         if now:
             row.arrive()
         for logger in now:
             logger.log_metrics(metrics=dict(row), step=step)
             logger.save()
+
+    @contextmanager
+    def sending_to(self, loggers: list[Any]) -> Iterator[None]:
+        """Only these get the rows that are sent within this block."""
+        self._receivers = loggers
+        try:
+            yield
+        finally:
+            self._receivers = None
 
     def send_step_rows(self) -> None:
         """The values of a training step."""

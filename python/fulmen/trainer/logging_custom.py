@@ -16,13 +16,14 @@ class CustomEntry(Entry):
     """Keeps the epoch's values, since only the function knows what it makes of them.
 
     Args:
-        reduce: gets the values of the epoch, shape (values,), in the order in which they were logged, and gives one number.
+        reduce: gets the values of the epoch, shape (values,), in the order in which they were logged, and gives one number;
+            None: nobody has said it yet, in a run that goes on within an epoch.
         names: as for `Entry`.
     """
 
-    def __init__(self, reduce: Callable[[Tensor], Any], **names: Any) -> None:
+    def __init__(self, reduce: Callable[[Tensor], Any] | None, **names: Any) -> None:
         super().__init__(**names)
-        self._reduce = reduce
+        self.reduce = reduce
         self._values: list[Tensor] = []
         self._computed: Tensor | None = None
         self._updates = 0
@@ -44,7 +45,7 @@ class CustomEntry(Entry):
         return self._values[-1] if self._values else None
 
     def compute(self) -> Tensor | None:  # noqa: D102
-        if self._computed is None and self._values:
+        if self._computed is None and self._values and self.reduce is not None:
             self._computed = self._reduced(torch.stack(self._values))
         return self._computed
 
@@ -52,6 +53,12 @@ class CustomEntry(Entry):
         self._values.clear()
         self._computed = None
         self._updates = 0
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        return {"values": list(self._values), "updates": self._updates}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._values, self._updates, self._computed = list(state["values"]), state["updates"], None
 
     def updates(self) -> int:  # noqa: D102
         return self._updates
@@ -76,7 +83,8 @@ class CustomEntry(Entry):
         return self._reduced(torch.tensor(values, dtype=like.dtype, device=like.device))
 
     def _reduced(self, values: Tensor) -> Tensor:
-        return _single(self.base_name, self._reduce, values)
+        assert self.reduce is not None
+        return _single(self.base_name, self.reduce, values)
 
 
 def check_custom(name: str, reduce: Callable[[Tensor], Any]) -> None:

@@ -44,6 +44,10 @@ class Entry:
     ) -> None:
         end = f"/dataloader_idx_{loader}" if suffix and loader is not None else ""
         both = step and epoch
+        self.names = {
+            "name": name, "loader": loader, "suffix": suffix, "step": step, "epoch": epoch, "prog_bar": prog_bar,
+            "logger": logger, "weighted": weighted,
+        }  # fmt: skip
         self.loader = loader
         self.base_name = name + end
         self.step_name = f"{name}_step{end}" if both else self.base_name
@@ -92,6 +96,14 @@ class Entry:
         if self.synced is not None:
             self.synced.reset()
 
+    def state(self) -> dict[str, Any]:
+        """What was accumulated, as plain data."""
+        raise NotImplementedError
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Takes that back."""
+        raise NotImplementedError
+
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:
         """A value as users see it: a 0-dim tensor."""
         return value.detach() if isinstance(value, Tensor) else torch.tensor(value, device=device)
@@ -105,6 +117,7 @@ class NumberEntry(Entry):
         self._store = store
         # under "64-true" sums of 32-bit values are 64-bit as well, as those of new tensors are
         double = double or torch.get_default_dtype() is torch.float64
+        self.reduction = reduction
         self.slot = store.add(reduction, double)
         self._dtype = torch.float64 if double else torch.float32
 
@@ -128,6 +141,13 @@ class NumberEntry(Entry):
 
     def merge(self, parts: list[tuple[float, float]]) -> float | None:  # noqa: D102
         return self._store.merge(self.slot, parts)
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        double = self._dtype is torch.float64
+        return {"reduction": self.reduction, "double": double, "slot": self._store.slot_state(self.slot)}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._store.restore_slot(self.slot, state["slot"])
 
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
         if device.type == "cuda" and not isinstance(value, Tensor):
@@ -206,6 +226,20 @@ class TensorEntry(Entry):
         merged = self._store.merge(slot, parts)
         return None if merged is None else torch.tensor(merged, dtype=self._kind[0], device=self._kind[1])
 
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        last = None if self._last is None else self._last.detach()
+        return {
+            "reduction": self._reduction, "graph": self._graph, "tensors": [self._value, last],
+            "weights": [self._weight, self._last_weight], "updates": self._updates,
+        }  # fmt: skip
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._value, self._last = state["tensors"]
+        self._weight, self._last_weight = state["weights"]
+        self._updates = state["updates"]
+        if self._last is not None:
+            self._kind = self._last.dtype, self._last.device
+
 
 class MetricEntry(Entry):
     """A torchmetrics object: it accumulates by itself."""
@@ -241,6 +275,12 @@ class MetricEntry(Entry):
     def reset(self) -> None:  # noqa: D102
         self._seen = False
         self._last = self._computed = None
+
+    def state(self) -> dict[str, Any]:  # noqa: D102
+        return {"metric": True, "seen": self._seen, "last": self._last}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+        self._seen, self._last, self._computed = state["seen"], state["last"], None
 
     def end_epoch(self) -> None:
         """The epoch's value is known and sent: the object starts anew."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fulmen.prefetch.state import set_global_generators
 from fulmen.trainer import data
 from fulmen.trainer.log_axis import STATE_KEY as AXIS_KEY
 from fulmen.trainer.progress_view import STEP, OptimizationProgress, Progress
 from fulmen.trainer.states import RunningStage
 
 if TYPE_CHECKING:
+    from fulmen.trainer.batch_start import BatchStarts, Kept
     from fulmen.trainer.trainer import Trainer
 
 
@@ -244,6 +246,9 @@ class FitLoop:
         self._feed: Any = None
         self._loader_states: list[Any] = []
         self._place: dict[str, Any] = {}
+        # what a file holds of things half done, until the run takes it up
+        self.midway: dict[str, Any] = {}
+        self.starts: BatchStarts | None = None
         self._batches_begun = 0
         # how the global random generators stood before the validation that is going on
         self._generators_before: dict[str, Any] | None = None
@@ -267,10 +272,10 @@ class FitLoop:
 
     def __getstate__(self) -> dict[str, Any]:
         # a running iterator cannot be copied; a copy asks for its data anew
-        return {**self.__dict__, "_loaders": None, "_feed": None}
+        return {**self.__dict__, "_loaders": None, "_feed": None, "starts": None}
 
     def _forget(self) -> None:
-        self._loaders = self._feed = None
+        self._loaders = self._feed = self.starts = None
         self._loaded_epoch = 0
         self.epoch_loop.val_loop._forget()
 
@@ -373,13 +378,27 @@ class FitLoop:
         if self._place or self._loaders is None:
             return self._place
         place: dict[str, Any] = self._loaders.place()
-        if place and self._generators_before is not None and not self._validation_is_done():
+        kept = self.kept_start
+        if place and kept is not None:
+            kept.correct(place, self.trainer)
+        elif place and self._generators_before is not None and not self._validation_is_done():
             place["global"] = self._generators_before
         return place
 
-    @place.setter
-    def place(self, place: dict[str, Any]) -> None:
-        self._place = place
+    @property
+    def kept_start(self) -> Kept | None:
+        """How things stood before the batch in hand, if that is known and it is not trained yet."""
+        return None if self.starts is None else self.starts.kept()
+
+    def take_up(self, place: dict[str, Any], half_done: dict[str, Any]) -> None:
+        """The next run goes on there; call it after `load_state_dict`.
+
+        Args:
+            place: what `place` gave.
+            half_done: what `midway.state` gave; empty in files that Lightning wrote.
+        """
+        self._place, self.midway = place, half_done
+        self.trainer._schedule.exact = bool(half_done)
 
     def _validation_is_done(self) -> bool:
         progress = self.epoch_loop.val_loop.batch_progress
@@ -395,13 +414,24 @@ class FitLoop:
             The states of the global random generators from then, None if they were not saved or stand so already.
         """
         place, self._place = self._place, {}
-        if not place or self._loaders.combined is None or self._loaders.state():
+        if not place or self._loaders.combined is None:
             return None
+        if self._loaders.state():
+            # such loaders have found their place by themselves
+            if resumption == "fresh":
+                set_global_generators(place["global"])
+            return None if resumption == "fresh" else place["global"]
         if resumption == "fresh":
             self._loaders.go_to(place, None)
             return None
         self._loaders.go_to(place, self._batches_begun - self.epoch_loop.batch_progress.current.completed)
         return place["global"]  # type: ignore[no-any-return]
+
+    def _leave_place(self) -> None:
+        """Nothing is left to do: whoever draws next draws what it would have drawn after the former run."""
+        place, self._place, self.midway = self._place, {}, {}
+        if place:
+            set_global_generators(place["global"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over such counters; the next run goes on from them."""

@@ -60,6 +60,8 @@ class Parts:
     _loggers: list[Logger]
     _schedule: Schedule
     _signals: Signals
+    _backwards: int
+    _stepped: dict[int, tuple[int, int, int]]
 
 
 class StateProperties(Parts):

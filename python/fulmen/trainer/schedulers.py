@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
 from fulmen import errors
 from fulmen.trainer.hook_table import call_module
 from fulmen.utilities.rank_zero import rank_zero_warn
@@ -22,8 +24,15 @@ def has_scheduler(trainer: Trainer, interval: str, *, plateau: bool) -> bool:
     )
 
 
-def step_schedulers(trainer: Trainer, interval: str, *, plateau: bool) -> None:
+def step_schedulers(trainer: Trainer, interval: str, *, plateau: bool, late: bool = False) -> None:
     """Steps the schedulers of one interval ("step" or "epoch") and kind that are due by their frequency.
+
+    Args:
+        trainer: whose schedulers.
+        interval: which ones.
+        plateau: which ones.
+        late: the epoch that they belong to is over, and its hooks have been called in another run: torch's own plateau
+            scheduler steps without ``lr_scheduler_step``.
 
     Raises:
         MisconfigurationException: a plateau scheduler's monitored value was not logged, and it is strict.
@@ -40,7 +49,11 @@ def step_schedulers(trainer: Trainer, interval: str, *, plateau: bool) -> None:
             metric = _monitored(trainer, config)
             if metric is None:
                 continue
-        call_module(trainer, "lr_scheduler_step", config.scheduler, metric)
+        if late and type(config.scheduler) is ReduceLROnPlateau:
+            assert metric is not None
+            config.scheduler.step(metric)
+        else:
+            call_module(trainer, "lr_scheduler_step", config.scheduler, metric)
         schedule.scheduler_stepped()
 
 

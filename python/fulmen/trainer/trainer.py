@@ -204,6 +204,9 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         self.timeline = Timeline(detailed=config.timeline)
         self._signals = Signals(self)
         self._axis = make_axis(self, config.log_axis)
+        # manual optimization: backward passes so far, and when each optimizer has stepped last
+        self._backwards = 0
+        self._stepped: dict[int, tuple[int, int, int]] = {}
         self._ledger = make_ledger(self, config.nan_policy)
         self._sources = Sources(self)
         self._checkpoints = Checkpoints(self)
@@ -504,6 +507,10 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
         """It has stepped."""
         if not self._automatic:
             self._schedule.manual_step_end()
+
+    def _step_mark(self) -> tuple[int, int, int]:
+        """A moment between two backward passes of manual optimization."""
+        return self._backwards, self._schedule.current_epoch, self._schedule.batch_idx
 
     @property
     def _automatic(self) -> bool:

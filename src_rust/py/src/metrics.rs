@@ -266,6 +266,19 @@ impl MetricStore {
         serde_json::to_string(&self.inner).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
+    /// One slot's state as JSON text.
+    fn slot_state(&self, number: usize) -> PyResult<String> {
+        serde_json::to_string(self.slot(number)?).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    /// Puts such a state into a slot.
+    fn restore_slot(&mut self, number: usize, state: &str) -> PyResult<()> {
+        let slot = serde_json::from_str(state).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        *self.slot_mut(number)? = slot;
+        self.changed = true;
+        Ok(())
+    }
+
     /// A store with the slots of such a text.
     #[staticmethod]
     fn from_state(state: &str) -> PyResult<Self> {

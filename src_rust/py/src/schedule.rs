@@ -449,6 +449,17 @@ impl Schedule {
         self.inner.closed_windows()
     }
 
+    /// Does the restored state come with sums and data places?
+    #[getter]
+    fn exact(&self) -> bool {
+        self.inner.exact()
+    }
+
+    #[setter]
+    fn set_exact(&mut self, value: bool) {
+        self.inner.set_exact(value);
+    }
+
     #[setter]
     fn set_closed_windows(&mut self, value: u64) {
         self.inner.set_closed_windows(value);

@@ -126,7 +126,10 @@ def test_old_metrics_are_removed_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text("old")
     (tmp_path / "other").write_text("kept")
     with pytest.warns(UserWarning, match="Experiment logs directory .* exists and is not empty"):
-        ExperimentWriter(str(tmp_path))
+        writer = ExperimentWriter(str(tmp_path))
+    # beside, in case that a resumed run goes on with it
+    assert sorted(os.listdir(tmp_path)) == ["metrics.csv.former", "other"]
+    writer.close()
     assert os.listdir(tmp_path) == ["other"]
 
 

@@ -91,9 +91,10 @@ def test_a_validation_that_is_done_does_not_run_again(tmp_path: Path) -> None:
     ("limit", "tape"),
     [
         ({"max_steps": 3, "max_epochs": -1}, ["0.1", "0.2", "end"]),
-        ({"max_epochs": 2}, ["start", "1.0", "1.1", "1.2", "1.3", "end"]),
+        ({"max_epochs": 2}, ["0.1", "0.2", "0.3", "end", "start", "1.0", "1.1", "1.2", "1.3", "end"]),
+        ({"max_epochs": 1}, ["0.1", "0.2", "0.3", "end"]),
     ],
-    ids=["by steps", "by epochs"],
+    ids=["by steps", "by epochs", "by that epoch"],
 )
 def test_an_epoch_that_max_steps_cut_short(tmp_path: Path, limit: dict[str, int], tape: list[str]) -> None:
     make(tmp_path, max_steps=1, max_epochs=-1, limit_val_batches=0, callbacks=[ModelCheckpoint(tmp_path)]).fit(Tape())
@@ -108,7 +109,7 @@ def test_no_sanity_check_before_a_run_that_goes_on(tmp_path: Path) -> None:
     net = Tape()
     trainer = make(tmp_path, enable_checkpointing=False, num_sanity_val_steps=2, max_epochs=2)
     trainer.fit(net, ckpt_path=tmp_path / "epoch=0-step=4.ckpt")
-    assert net.tape[:2] == ["start", "1.0"]
+    assert net.tape[:7] == ["V", "v", "v", "v", "end", "start", "1.0"], "what the epoch still owed, and no sanity check"
 
 
 def test_a_strategy_that_restores_the_optimizers_itself(tmp_path: Path) -> None:
@@ -127,3 +128,9 @@ def test_a_strategy_that_restores_the_optimizers_itself(tmp_path: Path) -> None:
         Tape(), ckpt_path=tmp_path / "x.ckpt"
     )
     assert not strategy.asked
+
+
+def test_a_file_of_plain_weights_is_named_as_such(tmp_path: Path) -> None:
+    torch.save(Tape().state_dict(), tmp_path / "plain.pt")
+    with pytest.raises(KeyError, match="plain.pt holds weights only"):
+        make(tmp_path, enable_checkpointing=False).fit(Tape(), ckpt_path=tmp_path / "plain.pt")

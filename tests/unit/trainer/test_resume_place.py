@@ -90,8 +90,7 @@ def test_taken_up_between_validations(tmp_path):
     """A validation draws from the global generators. One that the file's moment came before is run after the resume."""
     options = {"val": DataLoader(data(), 5), "val_check_interval": 2, "num_sanity_val_steps": 1}
     whole, _ = run(tmp_path / "whole", LOADERS["shuffled"], 1, **options)
-    # files of steps 4 and 8 were written by an epoch's last batch: the epoch's last validation is not repeated for them
-    for step in (1, 2, 3, 5, 6, 7, 9, 10, 11):
+    for step in range(1, 12):
         path = tmp_path / "whole" / f"step={step}.ckpt"
         net, _ = run(tmp_path / f"from{step}", LOADERS["shuffled"], 50 + step, path, **options)
         assert net.seen == whole.seen[step:], step

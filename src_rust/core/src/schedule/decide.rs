@@ -148,8 +148,9 @@ impl Schedule {
         if self.train_batches == Some(0) {
             return true;
         }
-        let epoch = self.progress_mut(Kind::Epoch).current;
-        if self.config.max_epochs.is_some_and(|n| epoch.processed >= n) {
+        let epoch = self.progress(Kind::Epoch).current;
+        let goes_on = self.restarting && self.exact && self.stopped_short();
+        if !goes_on && self.config.max_epochs.is_some_and(|n| epoch.processed >= n) {
             // resumed from the end of the last epoch: its end hooks had run
             self.progress_mut(Kind::Epoch).current.completed = epoch.processed;
             return true;

@@ -83,6 +83,9 @@ pub struct Schedule {
     pub(super) due: Due,
     /// Set by a restored state until the run has found its place.
     pub(super) restarting: bool,
+    /// Does the restored state come with everything that is needed to go on within the end of an epoch?
+    #[serde(default)]
+    pub(super) exact: bool,
 }
 
 impl Schedule {
@@ -108,6 +111,7 @@ impl Schedule {
             closes: true,
             due: Due::default(),
             restarting: false,
+            exact: false,
         })
     }
 
@@ -314,6 +318,17 @@ impl Schedule {
     /// Is there a plateau scheduler that counts steps?
     pub fn set_step_plateau(&mut self, present: bool) {
         self.step_plateau = present;
+    }
+
+    /// Does the restored state hold sums and data places too?
+    pub fn exact(&self) -> bool {
+        self.exact
+    }
+
+    /// Says that the restored state holds sums and data places too: an epoch whose last batch had just ended goes on with its
+    /// end, where counters alone (files of Lightning) can only take it as done.
+    pub fn set_exact(&mut self, exact: bool) {
+        self.exact = exact;
     }
 
     /// Sets the loggers' x axis.

@@ -28,12 +28,18 @@ impl Schedule {
     pub fn resumption(&self) -> Resumption {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
-        let ended = epoch.processed > epoch.completed && !(self.stopped_short() && self.config.max_steps.is_some());
+        let ended = epoch.processed > epoch.completed
+            && !(self.stopped_short() && (self.exact || self.config.max_steps.is_some()));
         if !self.restarting || epoch.started <= epoch.completed || ended || self.ended_with_batch() {
             Resumption::Fresh
-        } else if batch.is_last_batch && batch.current.completed == batch.current.ready && batch.current.ready > 0 {
+        } else if batch.is_last_batch
+            && batch.current.ready > 0
+            && (batch.current.completed == batch.current.ready
+                || self.exact && batch.current.processed == batch.current.ready)
+        {
             Resumption::EpochEnd
-        } else if batch.current.processed > 0 {
+        } else if batch.current.processed > 0 || self.exact {
+            // an exact state knows the pass that had begun, even if no batch of it is done
             Resumption::MidEpoch
         } else {
             Resumption::Fresh
@@ -44,12 +50,12 @@ impl Schedule {
     fn ended_with_batch(&self) -> bool {
         let batch = self.progress(Kind::Batch);
         let current = batch.current;
-        batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
+        !self.exact && batch.is_last_batch && current.processed == current.ready && current.completed < current.ready
     }
 
-    /// Was the state written by the end hooks of an epoch that has batches left? A run that is counted in steps goes on
-    /// with those; any other takes the epoch as done.
-    fn stopped_short(&self) -> bool {
+    /// Was the state written by the end hooks of an epoch that has batches left? With an exact state, and in a run that is
+    /// counted in steps, those follow; otherwise the epoch counts as done.
+    pub(super) fn stopped_short(&self) -> bool {
         let epoch = self.progress(Kind::Epoch).current;
         let batch = self.progress(Kind::Batch);
         let current = batch.current;
@@ -93,10 +99,12 @@ impl Schedule {
             return place;
         }
         let batch = self.progress(Kind::Batch).current;
+        // the role of the last batch that is done, for a validation that follows it
+        self.closes =
+            batch.processed.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
         if batch.processed > batch.completed {
             // written by an end hook of the batch: its window was not counted yet
-            let closes = batch.ready.is_multiple_of(self.config.accumulate) || self.progress(Kind::Batch).is_last_batch;
-            self.closed_windows += u64::from(closes);
+            self.closed_windows += u64::from(self.closes);
         } else if place != Resumption::Fresh && batch.ready == batch.completed {
             // written while something due was served (a validation): the window is counted after that
             let kind = if self.automatic { Kind::OptimizerStep } else { Kind::Batch };
