@@ -10,6 +10,8 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+
 from fulmen import errors
 from fulmen._core import CheckpointFile
 from fulmen.callbacks.checkpoint import Checkpoint
@@ -247,6 +249,7 @@ class Checkpoints:
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
         self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
+        _refuse_plain_weights(path, self._loaded)
         self._place = self._loaded.pop(PLACE_KEY, None) or read_place(path)
         self._restore_module()
         self._restore_datamodule()
@@ -345,6 +348,14 @@ def read_place(path: str | Path) -> dict[str, Any]:
     except (KeyError, ValueError, RuntimeError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _refuse_plain_weights(path: str | Path, loaded: Any) -> None:
+    if "state_dict" not in loaded and loaded and all(isinstance(value, Tensor) for value in loaded.values()):
+        raise errors.key_error(
+            f"{path} holds weights only, as `torch.save(module.state_dict(), ...)` writes them, and no `state_dict` among other things",
+            "Load it with `module.load_state_dict(torch.load(path))`, and start without `ckpt_path`",
+        )
 
 
 def callback_states(trainer: Trainer) -> dict[str, Any]:

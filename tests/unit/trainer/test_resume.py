@@ -127,3 +127,9 @@ def test_a_strategy_that_restores_the_optimizers_itself(tmp_path: Path) -> None:
         Tape(), ckpt_path=tmp_path / "x.ckpt"
     )
     assert not strategy.asked
+
+
+def test_a_file_of_plain_weights_is_named_as_such(tmp_path: Path) -> None:
+    torch.save(Tape().state_dict(), tmp_path / "plain.pt")
+    with pytest.raises(KeyError, match="plain.pt holds weights only"):
+        make(tmp_path, enable_checkpointing=False).fit(Tape(), ckpt_path=tmp_path / "plain.pt")
