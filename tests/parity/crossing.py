@@ -156,7 +156,7 @@ def run(
 
 
 #: keys that one package has and the other does not know, and that say where the run was
-LEFT_OUT = re.compile(r"pytorch-lightning_version|fulmen|\.replaced$")
+LEFT_OUT = re.compile(r"pytorch-lightning_version|fulmen|\.replaced$|stopping_reason_message")
 
 
 def contents(path: str, folder: Path) -> dict[str, Any]:
