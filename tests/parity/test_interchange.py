@@ -60,9 +60,17 @@ def test_compiled(tmp_path: Path, kind: str) -> None:
     check_all(tmp_path, kind=kind)
 
 
-@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"scaler": True}, {"precision": "64-true"}])
+@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"scaler": True}, {"precision": "bf16-true"}])
 def test_precision(tmp_path: Path, options: dict[str, Any]) -> None:
     check_all(tmp_path, **options)
+
+
+@pytest.mark.parametrize("first", PACKAGES)
+def test_double_precision(tmp_path: Path, first: str) -> None:
+    """Lightning rounds a resumed run's weights to float32, and then computes in float64; here nothing is rounded."""
+    straight = end("lightning", tmp_path / "straight", 4, precision="64-true")
+    there = continued(first, "fulmen", tmp_path / first, "last", precision="64-true")
+    assert crossing.differences(straight, there) == []
 
 
 def test_accumulation(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import torch
 
+from fulmen.core.migration import in_todays_form
 from fulmen.utilities.rank_zero import rank_zero_warn
 
 
@@ -101,7 +102,7 @@ def load_module(
     overrides: dict[str, Any],
 ) -> Any:
     """See `LightningModule.load_from_checkpoint`."""
-    checkpoint = read_checkpoint(path, map_location, weights_only)
+    checkpoint = in_todays_form(read_checkpoint(path, map_location, weights_only), path)
     _replace_hparams(checkpoint, hparams_file)
     module = cls(**_arguments(cls, checkpoint, "", overrides))
     if strict is not None and module._strict_loading is not None and strict != module._strict_loading:
@@ -128,7 +129,7 @@ def load_datamodule(
     cls: type, path: Any, map_location: Any, hparams_file: Any, weights_only: bool | None, overrides: dict[str, Any]
 ) -> Any:
     """See `LightningDataModule.load_from_checkpoint`."""
-    checkpoint = read_checkpoint(path, map_location, weights_only)
+    checkpoint = in_todays_form(read_checkpoint(path, map_location, weights_only), path)
     _replace_hparams(checkpoint, hparams_file, "datamodule_")
     made = cls(**_arguments(cls, checkpoint, "datamodule_", overrides))
     if cls.__qualname__ in checkpoint:

@@ -19,6 +19,7 @@ import torch
 from fulmen._core import CheckpointFile
 from fulmen.plugins.io.plain import safe_globals
 from fulmen.utilities.exceptions import DamagedCheckpoint
+from fulmen.utilities.older_names import stand_in
 from fulmen.utilities.rank_zero import rank_zero_info
 
 #: how files of torch before 1.6 begin: a pickled magic number
@@ -82,7 +83,7 @@ def load(
         if verify:
             file.verify()
         names = [f"{module}.{attribute}" for module, attribute in file.globals()]
-        if weights_only is False:
+        if weights_only is False and not all(stand_in(full) for full in names if full not in safe_globals()):
             _say_classes(name, names)
             return _load_by_torch(name, map_location, False, map_file)
         if _needs_torch(file, map_location):
@@ -175,11 +176,13 @@ class Loader:
 
     def allowed(self, module: str, name: str) -> bool:
         """May a file name this?"""
-        return self.full_name(module, name) in self.safe
+        full = self.full_name(module, name)
+        return full in self.safe or stand_in(full) is not None
 
     def find(self, module: str, name: str) -> Any:
         """The object of an allowed name."""
-        return self.safe[self.full_name(module, name)]
+        full = self.full_name(module, name)
+        return self.safe[full] if full in self.safe else stand_in(full)
 
     def new(self, cls: Any, *arguments: Any) -> Any:
         """An object of a class, without its constructor."""
