@@ -16,6 +16,7 @@ from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
 from fulmen.core.migration import VERSION_KEY, in_todays_form
+from fulmen.plugins.io import remote
 from fulmen.plugins.io.async_io import AsyncCheckpointIO
 from fulmen.plugins.io.loading import newest_that_loads
 from fulmen.plugins.io.moments import background
@@ -213,15 +214,19 @@ class Checkpoints:
     def _auto(self) -> str | None:
         """The newest file in the callbacks' folders whose checksums are right."""
         folders = {
-            Path(c._resolve_folder(self.trainer))
+            str(c._resolve_folder(self.trainer))
             for c in self.trainer.checkpoint_callbacks
             if hasattr(c, "_resolve_folder")
         }
-        found = [path for folder in folders if (path := newest_that_loads(folder)) is not None]
+        found = [
+            str(path)
+            for folder in folders
+            if (path := remote.newest_that_loads(folder) if is_remote(folder) else newest_that_loads(Path(folder)))
+        ]
         if not found:
-            rank_zero_info(f'`ckpt_path="auto"`: no checkpoint in {sorted(map(str, folders))}, a fresh start.')
+            rank_zero_info(f'`ckpt_path="auto"`: no checkpoint in {sorted(folders)}, a fresh start.')
             return None
-        return str(max(found, key=_modified))
+        return max(found, key=_modified)
 
     def _last(self) -> str | None:
         found: set[str] = set()
