@@ -161,7 +161,9 @@ def test_a_run_on_a_failing_disk_ends_with_its_older_files(
         assert left == {"epoch=0-step=4.ckpt": 4, "last.ckpt": 4}
     else:
         # the save after the fourth batch may have been under way when the disk failed
-        assert left["last.ckpt"] in (2, 4) and {"epoch=0-step=2.ckpt": 2, "epoch=0-step=4.ckpt": 4}.items() & left.items()
+        assert (
+            left["last.ckpt"] in (2, 4) and {"epoch=0-step=2.ckpt": 2, "epoch=0-step=4.ckpt": 4}.items() & left.items()
+        )
         assert all(name == "last.ckpt" or f"step={step}." in name for name, step in left.items())
 
 

@@ -46,7 +46,11 @@ _LOOPS: Final = (
     ("epoch_loop.val_loop.epoch_loop.", None),
     ("epoch_loop.val_loop.dataloader_progress", None),
 )
-_EVALUATIONS: Final = (("dataloader_progress", None), ("epoch_loop.batch_progress", "batch_progress"), ("epoch_loop.", None))
+_EVALUATIONS: Final = (
+    ("dataloader_progress", None),
+    ("epoch_loop.batch_progress", "batch_progress"),
+    ("epoch_loop.", None),
+)
 
 
 def in_todays_form(loaded: dict[str, Any], path: Any) -> dict[str, Any]:

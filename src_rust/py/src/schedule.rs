@@ -473,6 +473,12 @@ impl Schedule {
         self.inner.epoch_done()
     }
 
+    /// Will a validation run right after the batch in hand?
+    #[pyo3(signature = (now=None))]
+    fn validation_follows(&self, now: Option<f64>) -> bool {
+        self.inner.validation_follows(now)
+    }
+
     fn batches_exhausted(&self) -> bool {
         self.inner.batches_exhausted()
     }

@@ -35,7 +35,9 @@ def fetched(url: str) -> Iterator[Path]:
         try:
             filesystem.get_file(url, os.fspath(local))
         except FileNotFoundError as error:
-            raise errors.file_not_found("ckpt_path", url, "Checkpoint file not found: look for the right name") from error
+            raise errors.file_not_found(
+                "ckpt_path", url, "Checkpoint file not found: look for the right name"
+            ) from error
         yield local
 
 

@@ -163,7 +163,9 @@ def test_a_run_keeps_its_files_there_and_goes_on(root: str, tmp_path: Path, back
 
 
 def test_auto_passes_over_what_does_not_load(root: str, tmp_path: Path) -> None:
-    make([ModelCheckpoint(root, every_n_train_steps=2, save_top_k=-1)], max_steps=4, default_root_dir=tmp_path).fit(Tiny())
+    make([ModelCheckpoint(root, every_n_train_steps=2, save_top_k=-1)], max_steps=4, default_root_dir=tmp_path).fit(
+        Tiny()
+    )
     filesystem = get_filesystem(root)
     newest = f"{root}/epoch=0-step=4.ckpt"
     filesystem.pipe_file(newest, filesystem.cat_file(newest)[:-50])
