@@ -46,7 +46,7 @@ def check_all(folder: Path, name: str = "last", **options: Any) -> None:
         assert crossing.differences(stayed, there) == [], (first, then)
 
 
-@pytest.mark.parametrize("name", ["last", "final"])
+@pytest.mark.parametrize("name", ["last", pytest.param("final", marks=pytest.mark.slow)])
 def test_automatic_optimization(tmp_path: Path, name: str) -> None:
     check_all(tmp_path, name)
 
@@ -55,16 +55,19 @@ def test_manual_optimization(tmp_path: Path) -> None:
     check_all(tmp_path, kind="manual")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["compiled", "compiled part"])
 def test_compiled(tmp_path: Path, kind: str) -> None:
     check_all(tmp_path, kind=kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"scaler": True}, {"precision": "bf16-true"}])
 def test_precision(tmp_path: Path, options: dict[str, Any]) -> None:
     check_all(tmp_path, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", PACKAGES)
 def test_double_precision(tmp_path: Path, first: str) -> None:
     """Lightning rounds a resumed run's weights to float32, and then computes in float64; here nothing is rounded."""
@@ -73,6 +76,7 @@ def test_double_precision(tmp_path: Path, first: str) -> None:
     assert crossing.differences(straight, there) == []
 
 
+@pytest.mark.slow
 def test_accumulation(tmp_path: Path) -> None:
     check_all(tmp_path, accumulate_grad_batches=3, gradient_clip_val=0.5)
 
