@@ -161,6 +161,8 @@ def kill_many(kills: int, seed: int = 0, folder: Path | None = None) -> dict[str
         assert len(files) <= 5, files
         counts["kills"] += 1
         counts["step"] = step = found
+        if counts["kills"] % 100 == 0:
+            print(counts, file=sys.stderr, flush=True)
     return counts
 
 

@@ -135,6 +135,49 @@ def test_code_is_refused_and_not_run(tmp_path: Path, weights_only: bool | None) 
     assert not proof.exists()
 
 
+def handmade(path: Path, opcodes: bytes) -> None:
+    """An archive as torch writes it, with a pickle that no pickler would write."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", opcodes)
+        archive.writestr("archive/byteorder", b"little")
+        archive.writestr("archive/version", b"3\n")
+
+
+CALLS = {
+    "GLOBAL": b"cposix\nsystem\n",
+    "its former module": b"cos\nsystem\n",
+    "STACK_GLOBAL": b"\x8c\x05posix\x8c\x06system\x93",
+    "eval": b"c__builtin__\neval\n",
+    "exec": b"cbuiltins\nexec\n",
+    "getattr": b"c__builtin__\ngetattr\n",
+    "import": b"c__builtin__\n__import__\n",
+    "a callback of Lightning": b"cpytorch_lightning.callbacks.early_stopping\nEarlyStopping\n",
+    "something else of Lightning": b"cpytorch_lightning.utilities.cloud_io\nload\n",
+    "dotted": b"\x8c\x05torch\x8c\x1bserialization.os.system\x93",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("way", ["REDUCE", "NEWOBJ", "OBJ", "INST", "BUILD"])
+def test_no_way_of_calling_gets_through(tmp_path: Path, name: str, way: str) -> None:
+    path, proof = tmp_path / "a.ckpt", tmp_path / "proof"
+    command = f"open({str(proof)!r}, 'w')" if name in ("eval", "exec") else f"touch {proof}"
+    text = b"X" + len(command).to_bytes(4, "little") + command.encode()
+    call = CALLS[name]
+    body = {
+        "REDUCE": call + text + b"\x85R",
+        "NEWOBJ": call + text + b"\x85\x81",
+        "OBJ": b"(" + call + text + b"o",
+        "INST": b"(" + text + b"i" + call[1:] if call.startswith(b"c") else call + text + b"\x85R",
+        "BUILD": call + b")\x81}" + text + text + b"sb",
+    }[way]
+    for opcodes in (b"\x80\x02" + body + b".", b"\x80\x04}X\x01\x00\x00\x00a" + body + b"s."):
+        handmade(path, opcodes)
+        with pytest.raises((pickle.UnpicklingError, DamagedCheckpoint), match=r"a\.ckpt"):
+            load(path)
+        assert not proof.exists()
+
+
 def test_command_line_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from fulmen.cli.main import main
 

@@ -21,10 +21,14 @@ pytestmark = pytest.mark.skipif(
 
 SAVE = """
 import json, os, sys, torch
-from fulmen.plugins.io import AsyncCheckpointIO, NativeCheckpointIO
+from fulmen.plugins.io import AsyncCheckpointIO, NativeCheckpointIO, TorchCheckpointIO
+makers = {
+    "background": AsyncCheckpointIO, "synchronous": NativeCheckpointIO, "torch": TorchCheckpointIO,
+    "torch in the background": lambda: AsyncCheckpointIO(TorchCheckpointIO()),
+}
 state = {"state_dict": {"w": torch.full((2_000_000,), 2.0), "b": torch.full((3,), 2.0)}, "epoch": 2}
 for path, kind, fault in json.loads(sys.argv[1]):
-    io = AsyncCheckpointIO() if kind == "background" else NativeCheckpointIO()
+    io = makers[kind]()
     os.environ["FULMEN_FAULT"] = fault
     try:
         io.save_checkpoint(state, path)
@@ -33,6 +37,41 @@ for path, kind, fault in json.loads(sys.argv[1]):
         print(json.dumps([type(error).__name__, error.errno, str(error)]))
     else:
         print(json.dumps(["no error", 0, ""]))
+"""
+
+RUN = """
+import json, os, sys, torch, warnings
+warnings.simplefilter("ignore")
+import fulmen as L
+from fulmen.callbacks import ModelCheckpoint
+from fulmen.plugins.io import NativeCheckpointIO
+
+class Model(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(64, 64)
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch).square().mean()
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters())
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(40, 64), batch_size=4)
+    def on_train_batch_start(self, batch, batch_idx):
+        if batch_idx == 5:
+            os.environ["FULMEN_FAULT"] = sys.argv[2]
+    def teardown(self, stage):
+        print("teardown")
+
+background_from = 0 if sys.argv[3] == "background" else None
+trainer = L.Trainer(
+    max_epochs=1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False,
+    plugins=[NativeCheckpointIO(background_from=background_from)],
+    callbacks=[ModelCheckpoint(sys.argv[1], every_n_train_steps=2, save_last=True)],
+)
+try:
+    trainer.fit(Model())
+except OSError as error:
+    print(json.dumps([error.errno, str(error), trainer.global_step]))
 """
 
 LINK = """
@@ -91,7 +130,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["synchronous", "background"])
+@pytest.mark.parametrize("kind", ["synchronous", "background", "torch", "torch in the background"])
 def test_failing_disk(tmp_path: Path, shim: Path, kind: str) -> None:
     paths = [old(tmp_path / f"{number}.fault") for number in range(len(FAULTS))]
     jobs = [(str(path), kind, fault) for path, (fault, _) in zip(paths, FAULTS, strict=True)]
@@ -102,6 +141,30 @@ def test_failing_disk(tmp_path: Path, shim: Path, kind: str) -> None:
         assert str(path) in message and os.strerror(number) in message
         assert name == {errno.EACCES: "PermissionError"}.get(number, "OSError")
         is_old(path)
+
+
+@pytest.mark.parametrize("kind", ["synchronous", "background"])
+@pytest.mark.parametrize(
+    "fault", [("write", errno.ENOSPC), ("fsync", errno.EIO), ("rename", errno.EIO), ("create", errno.EROFS)]
+)
+def test_a_run_on_a_failing_disk_ends_with_its_older_files(
+    tmp_path: Path, shim: Path, kind: str, fault: tuple[str, int]
+) -> None:
+    """The disk fails from the sixth batch on: the save after it ends the run, in order."""
+    folder = tmp_path / "run.fault"
+    lines = child(RUN, folder, f"{fault[0]}:{fault[1]}", kind, shim=shim).splitlines()
+    code, message, step = json.loads(lines[-1])
+    assert code == fault[1] and os.strerror(fault[1]) in message and str(folder) in message
+    assert step in ((6,) if kind == "synchronous" else (5, 6, 7, 8)) and "teardown" in lines
+    left = {path.name: load(path)["global_step"] for path in folder.iterdir()}
+    if kind == "synchronous":
+        assert left == {"epoch=0-step=4.ckpt": 4, "last.ckpt": 4}
+    else:
+        # the save after the fourth batch may have been under way when the disk failed
+        assert (
+            left["last.ckpt"] in (2, 4) and {"epoch=0-step=2.ckpt": 2, "epoch=0-step=4.ckpt": 4}.items() & left.items()
+        )
+        assert all(name == "last.ckpt" or f"step={step}." in name for name, step in left.items())
 
 
 def test_file_size_limit(tmp_path: Path) -> None:

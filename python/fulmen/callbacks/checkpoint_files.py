@@ -28,6 +28,10 @@ class CheckpointFiles:
     best_model_path: str
     last_model_path: str
 
+    if TYPE_CHECKING:
+
+        def _find_last_checkpoints(self, trainer: L.Trainer) -> set[str]: ...
+
     def _save_checkpoint(self, trainer: L.Trainer, filepath: str) -> None:
         with saving(trainer):
             trainer.save_checkpoint(filepath, self.save_weights_only)
@@ -83,9 +87,23 @@ class CheckpointFiles:
         return Path(self.dirpath).absolute() in former_path.parents
 
     def _remove_checkpoint(self, trainer: L.Trainer, filepath: str) -> Any:
-        afterwards(trainer, partial(self._removed, trainer, filepath), removes=os.fspath(filepath))
+        # what is on the disk when the action runs
+        instead = self._last_checkpoint_saved or os.fspath(trainer.ckpt_path or "")
+        afterwards(trainer, partial(self._removed, trainer, filepath, instead), removes=os.fspath(filepath))
 
-    def _removed(self, trainer: L.Trainer, filepath: str) -> None:
+    def _removed(self, trainer: L.Trainer, filepath: str, instead: str) -> None:
+        self._turn_links(trainer, filepath, instead)
         trainer.strategy.remove_checkpoint(filepath)
         if filepath in self._replaced:
             self._replaced.remove(filepath)
+
+    def _turn_links(self, trainer: L.Trainer, filepath: str, instead: str) -> None:
+        """Names of the last file that stand for one to be deleted stand for another: they never lead nowhere."""
+        if not trainer.is_global_zero or is_remote(filepath):
+            return
+        goes, stays = os.path.realpath(filepath), os.path.realpath(instead)
+        if goes == stays or not os.path.isfile(stays):
+            return
+        for name in self._find_last_checkpoints(trainer):
+            if os.path.islink(name) and os.path.realpath(name) == goes and os.path.abspath(name) != stays:
+                point(Path(name), Path(stays))

@@ -33,13 +33,19 @@ class TopK:
     def _better(self, a: Tensor, b: Tensor) -> bool:
         return bool(torch.lt(a, b) if self.mode == "min" else torch.gt(a, b))
 
+    def _is_none(self, score: Tensor) -> bool:
+        """Is this what stands for a missing value: the worst there can be?"""
+        return bool(torch.isposinf(score) if self.mode == "min" else torch.isneginf(score))
+
     def check_monitor_top_k(self, trainer: L.Trainer, current: Tensor | None = None) -> bool:
         """Does this value belong to the k best? The same answer on all ranks."""
         if current is None:
             return False
         if self.save_top_k == -1 or len(self.best_k_models) < self.save_top_k:
             return True
-        answer = self._better(current, self.best_k_models[self.kth_best_model_path])
+        worst = self.best_k_models[self.kth_best_model_path]
+        # among files without a value the newest stays
+        answer = self._better(current, worst) or bool(torch.isnan(current) and self._is_none(worst))
         return trainer.strategy.reduce_boolean_decision(answer)
 
     def _save_monitored(self, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from fulmen.callbacks.callback import ignores_outputs
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.checkpoint_files import CheckpointFiles
 from fulmen.callbacks.checkpoint_names import CheckpointNames
+from fulmen.callbacks.checkpoint_own_value import OwnValue
 from fulmen.callbacks.checkpoint_topk import TopK
 from fulmen.plugins.io.moments import saving
 from fulmen.utilities.exceptions import MisconfigurationException
@@ -33,7 +34,7 @@ _warned = WarningCache()
 _OF_FOLDER = ("best_model_score", "best_k_models", "kth_best_model_path", "kth_value", "last_model_path")
 
 
-class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
+class ModelCheckpoint(OwnValue, TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     """Saves the module periodically, by a monitored value or not.
 
     Args:
@@ -198,24 +199,16 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
                 self._last_time_checked = now
         if not by_step and not by_time:
             return
-        if self._must_wait_for_validation(trainer):
+        stale = self._is_stale(trainer)
+        if stale and trainer._schedule.validation_follows(time.monotonic()):
             self._defer_until_validation = True
             return
-        self._save_all(trainer)
+        self._save_all(trainer, stale)
 
-    def _must_wait_for_validation(self, trainer: L.Trainer) -> bool:
-        """Is the monitored value one that the coming validation will give?"""
-        if self.monitor is None or self._should_save_on_train_epoch_end(trainer):
-            return (
-                self.monitor is not None and self.monitor not in trainer.callback_metrics and trainer.enable_validation
-            )
-        return self.monitor not in trainer.callback_metrics or self._validation_follows(trainer)
-
-    def _validation_follows(self, trainer: L.Trainer) -> bool:
-        return bool(trainer.is_last_batch and trainer.enable_validation)
-
-    def _save_all(self, trainer: L.Trainer) -> None:
+    def _save_all(self, trainer: L.Trainer, stale: bool = False) -> None:
         candidates = self._monitor_candidates(trainer)
+        if stale:
+            self._without_value(candidates)
         with saving(trainer):
             self._save_topk_checkpoint(trainer, candidates)
             self._save_last_checkpoint(trainer, candidates)
@@ -226,12 +219,14 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
             self._save_epoch(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves if that is this callback's moment."""
-        if not self._should_skip(trainer) and not self._should_save_on_train_epoch_end(trainer):
-            if self._defer_until_validation:
-                self._defer_until_validation = False
-                self._save_all(trainer)
-                return
+        """Saves if that is this callback's moment, or was, and only the value was missing."""
+        self._note_validation(trainer)
+        if self._should_skip(trainer):
+            return
+        if self._defer_until_validation:
+            self._defer_until_validation = False
+            self._save_all(trainer, self._is_stale(trainer))
+        elif not self._should_save_on_train_epoch_end(trainer):
             self._save_epoch(trainer)
 
     def _save_epoch(self, trainer: L.Trainer) -> None:
@@ -251,7 +246,7 @@ class ModelCheckpoint(TopK, CheckpointFiles, CheckpointNames, Checkpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """One more file on the way out, if asked for."""
         if self.save_on_exception and not self._should_skip(trainer):
-            self._save_all(trainer)
+            self._save_all(trainer, self._is_stale(trainer))
 
     def _should_skip(self, trainer: L.Trainer) -> bool:
         return (

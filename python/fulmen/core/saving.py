@@ -9,25 +9,25 @@ from typing import IO, Any
 
 import torch
 
+from fulmen.core.migration import in_todays_form
 from fulmen.utilities.rank_zero import rank_zero_warn
 
 
 def read_checkpoint(path: str | Path | IO[bytes], map_location: Any, weights_only: bool | None) -> dict[str, Any]:
     """Reads a file from a path, a URL or an open file."""
-    from fulmen.plugins.io.loading import load
-    from fulmen.utilities.files import get_filesystem, is_remote
+    from fulmen.plugins.io import loading, remote
+    from fulmen.utilities.files import is_remote
 
-    options: dict[str, Any] = {} if weights_only is None else {"weights_only": weights_only}
-    if isinstance(path, (str, Path)) and not is_remote(str(path)):
-        # weights are copied into the module, so that views of the file are enough
-        local: dict[str, Any] = load(str(path).removeprefix("file://"), map_location, weights_only)
-        return local
-    if isinstance(path, (str, Path)) and is_remote(str(path)):
-        with get_filesystem(path).open(str(path), "rb") as file:
-            loaded: dict[str, Any] = torch.load(file, map_location=map_location, **options)
-    else:
-        loaded = torch.load(path, map_location=map_location, **options)
-    return loaded
+    if not isinstance(path, (str, Path)):
+        options: dict[str, Any] = {} if weights_only is None else {"weights_only": weights_only}
+        opened: dict[str, Any] = torch.load(path, map_location=map_location, **options)
+        return opened
+    if is_remote(str(path)):
+        distant: dict[str, Any] = remote.load(str(path), map_location, weights_only)
+        return distant
+    # weights are copied into the module, so that views of the file are enough
+    local: dict[str, Any] = loading.load(str(path).removeprefix("file://"), map_location, weights_only)
+    return local
 
 
 def load_hparams_from_yaml(config_yaml: str | Path, use_omegaconf: bool = True) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def load_module(
     overrides: dict[str, Any],
 ) -> Any:
     """See `LightningModule.load_from_checkpoint`."""
-    checkpoint = read_checkpoint(path, map_location, weights_only)
+    checkpoint = in_todays_form(read_checkpoint(path, map_location, weights_only), path)
     _replace_hparams(checkpoint, hparams_file)
     module = cls(**_arguments(cls, checkpoint, "", overrides))
     if strict is not None and module._strict_loading is not None and strict != module._strict_loading:
@@ -128,7 +128,7 @@ def load_datamodule(
     cls: type, path: Any, map_location: Any, hparams_file: Any, weights_only: bool | None, overrides: dict[str, Any]
 ) -> Any:
     """See `LightningDataModule.load_from_checkpoint`."""
-    checkpoint = read_checkpoint(path, map_location, weights_only)
+    checkpoint = in_todays_form(read_checkpoint(path, map_location, weights_only), path)
     _replace_hparams(checkpoint, hparams_file, "datamodule_")
     made = cls(**_arguments(cls, checkpoint, "datamodule_", overrides))
     if cls.__qualname__ in checkpoint:

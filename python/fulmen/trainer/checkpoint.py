@@ -10,28 +10,29 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-
 from fulmen import errors
 from fulmen._core import CheckpointFile
 from fulmen.callbacks.checkpoint import Checkpoint
 from fulmen.callbacks.on_exception_checkpoint import OnExceptionCheckpoint
 from fulmen.compat.version import LIGHTNING_VERSION
+from fulmen.core.migration import VERSION_KEY, in_todays_form
+from fulmen.plugins.io import remote
 from fulmen.plugins.io.async_io import AsyncCheckpointIO
 from fulmen.plugins.io.loading import newest_that_loads
 from fulmen.plugins.io.moments import background
 from fulmen.plugins.io.native_io import NativeCheckpointIO
+from fulmen.precision.double import DoublePrecision
 from fulmen.trainer import midway
 from fulmen.trainer.hook_table import call_module, callback_calls, fire, module_call
 from fulmen.trainer.profiling import profiled
 from fulmen.trainer.states import TrainerFn
 from fulmen.utilities.files import is_remote
+from fulmen.utilities.older_names import class_key
 from fulmen.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 if TYPE_CHECKING:
     from fulmen.trainer.trainer import Trainer
 
-VERSION_KEY = "pytorch-lightning_version"
 PLACE_KEY = "fulmen_place"
 """Where a file holds the places in the training loaders; Lightning ignores it."""
 
@@ -221,15 +222,19 @@ class Checkpoints:
     def _auto(self) -> str | None:
         """The newest file in the callbacks' folders whose checksums are right."""
         folders = {
-            Path(c._resolve_folder(self.trainer))
+            str(c._resolve_folder(self.trainer))
             for c in self.trainer.checkpoint_callbacks
             if hasattr(c, "_resolve_folder")
         }
-        found = [path for folder in folders if (path := newest_that_loads(folder)) is not None]
+        found = [
+            str(path)
+            for folder in folders
+            if (path := remote.newest_that_loads(folder) if is_remote(folder) else newest_that_loads(Path(folder)))
+        ]
         if not found:
-            rank_zero_info(f'`ckpt_path="auto"`: no checkpoint in {sorted(map(str, folders))}, a fresh start.')
+            rank_zero_info(f'`ckpt_path="auto"`: no checkpoint in {sorted(folders)}, a fresh start.')
             return None
-        return str(max(found, key=_modified))
+        return max(found, key=_modified)
 
     def _last(self) -> str | None:
         found: set[str] = set()
@@ -256,8 +261,7 @@ class Checkpoints:
             return
         trainer = self.trainer
         rank_zero_info(f"Restoring states from the checkpoint path at {path}")
-        self._loaded = trainer.strategy.load_checkpoint(path, weights_only=weights_only)
-        _refuse_plain_weights(path, self._loaded)
+        self._loaded = in_todays_form(trainer.strategy.load_checkpoint(path, weights_only=weights_only), path)
         self._place = self._loaded.pop(PLACE_KEY, None) or read_place(path)
         self._half_done = self._loaded.pop(midway.KEY, None) or read_half_done(path)
         self._restore_module()
@@ -267,6 +271,9 @@ class Checkpoints:
     def _restore_module(self) -> None:
         trainer = self.trainer
         call_module(trainer, "on_load_checkpoint", self._loaded)
+        if isinstance(trainer.precision_plugin, DoublePrecision):
+            # before the weights come, which would be rounded otherwise
+            trainer.precision_plugin.convert_module(trainer.lightning_module)
         trainer.strategy.load_model_state_dict(self._loaded, strict=trainer.lightning_module.strict_loading)
 
     def _restore_datamodule(self) -> None:
@@ -282,16 +289,15 @@ class Checkpoints:
         states = self._loaded.get("callbacks")
         if states is None:
             return
-        unknown = set(map(str, states)) - {c.state_key for c in trainer.callbacks} - {
-            c._legacy_state_key for c in trainer.callbacks if hasattr(c, "_legacy_state_key")
-        }  # fmt: skip
+        keys = {callback: _keys(callback) for callback in trainer.callbacks}
+        unknown = {str(key) for key in states if not any(key in own for own in keys.values())}
         if unknown:
             rank_zero_warn(
                 f"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint need to be provided during "
                 f"`Trainer` instantiation. Please add the following callbacks: {sorted(unknown)}."
             )
         for callback in trainer.callbacks:
-            state = states.get(callback.state_key, states.get(getattr(callback, "_legacy_state_key", None)))
+            state = next((states[key] for key in keys[callback] if key in states), None)
             if state:
                 callback.load_state_dict(deepcopy(state))
 
@@ -348,14 +354,6 @@ class Checkpoints:
         self._loaded = {}
 
 
-def _refuse_plain_weights(path: str | Path, loaded: Any) -> None:
-    if "state_dict" not in loaded and loaded and all(isinstance(value, Tensor) for value in loaded.values()):
-        raise errors.key_error(
-            f"{path} holds weights only, as `torch.save(module.state_dict(), ...)` writes them, and no `state_dict` among other things",
-            "Load it with `module.load_state_dict(torch.load(path))`, and start without `ckpt_path`",
-        )
-
-
 def read_place(path: str | Path) -> dict[str, Any]:
     """The place that a file keeps beside its dictionary; empty if it keeps none, or is no local file of torch's format."""
     return _read_beside(path, PLACE_KEY, json.loads)
@@ -374,6 +372,11 @@ def _read_beside(path: str | Path, name: str, decode: Callable[[bytes], Any]) ->
     except (KeyError, ValueError, RuntimeError, OSError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _keys(callback: Any) -> tuple[Any, ...]:
+    """The keys under which files of this and of former versions keep a callback's state."""
+    return callback.state_key, getattr(callback, "_legacy_state_key", None), class_key(type(callback).__qualname__)
 
 
 def callback_states(trainer: Trainer) -> dict[str, Any]:

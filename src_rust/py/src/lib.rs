@@ -13,6 +13,7 @@ mod py_imports;
 #[cfg(target_os = "linux")]
 mod ring;
 mod schedule;
+mod schedule_arguments;
 mod timeline;
 
 use pyo3::prelude::*;

@@ -1,58 +1,14 @@
 //! `fulmen._core.Schedule` and `resolve_limit`.
 
-use fulmen_core::schedule::{self as core, Config, Kind, Limit, Resumption, ValInterval};
-use fulmen_core::{Error, Result};
-use pyo3::exceptions::{PyKeyError, PyTypeError};
+use fulmen_core::Error;
+use fulmen_core::schedule::{self as core, Config, Kind, Resumption, ValInterval};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt};
+use pyo3::types::PyDict;
 
 use crate::enter::enter;
 use crate::metrics::MetricStore;
+use crate::schedule_arguments::{interval, kind, number, unlimited};
 use crate::timeline::{Timeline, now};
-
-/// `None` and -1 stand for "without limit" in Python.
-fn unlimited(argument: &str, value: Option<i64>) -> Result<Option<u64>> {
-    match value {
-        None | Some(-1) => Ok(None),
-        Some(n) => u64::try_from(n)
-            .map(Some)
-            .map_err(|_| Error::configuration(argument, "at least -1", n.to_string(), "Pass -1 for no limit.")),
-    }
-}
-
-/// A number with a meaning by type: an int counts, a float is a share.
-fn number<'py>(argument: &str, value: &Bound<'py, PyAny>) -> PyResult<Limit> {
-    if value.is_instance_of::<PyInt>() && !value.is_instance_of::<PyBool>() {
-        Ok(Limit::Batches(value.extract()?))
-    } else if value.is_instance_of::<PyFloat>() {
-        Ok(Limit::Fraction(value.extract()?))
-    } else {
-        Err(PyTypeError::new_err(format!("`{argument}` must be an int or a float, got {}.", value.repr()?)))
-    }
-}
-
-fn interval<'py>(value: &Bound<'py, PyAny>) -> PyResult<ValInterval> {
-    Ok(match number("val_check_interval", value)? {
-        Limit::Batches(n) => ValInterval::Batches(n),
-        Limit::Fraction(share) => ValInterval::Fraction(share),
-    })
-}
-
-fn kind(name: &str) -> PyResult<Kind> {
-    Ok(match name {
-        "epoch" => Kind::Epoch,
-        "batch" => Kind::Batch,
-        "optimizer_step" => Kind::OptimizerStep,
-        "zero_grad" => Kind::ZeroGrad,
-        "manual_step" => Kind::ManualStep,
-        "scheduler" => Kind::Scheduler,
-        "fit_val" => Kind::FitVal,
-        "validate" => Kind::Validate,
-        "test" => Kind::Test,
-        "predict" => Kind::Predict,
-        _ => return Err(PyKeyError::new_err(format!("no counter is called {name:?}"))),
-    })
-}
 
 /// Every counter of a run, and every decision of when: see the core's module documentation.
 #[pyclass(module = "fulmen._core")]
@@ -482,6 +438,12 @@ impl Schedule {
 
     fn epoch_done(&self) -> bool {
         self.inner.epoch_done()
+    }
+
+    /// Will a validation run right after the batch in hand?
+    #[pyo3(signature = (now=None))]
+    fn validation_follows(&self, now: Option<f64>) -> bool {
+        self.inner.validation_follows(now)
     }
 
     fn batches_exhausted(&self) -> bool {

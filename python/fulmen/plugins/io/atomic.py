@@ -32,9 +32,12 @@ def replace_file(target: Path, write: Callable[[IO[bytes]], Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, os.fspath(temporary)):
+            # a write's error names no file, the others the temporary one
+            raise OSError(error.errno, error.strerror, os.fspath(target)) from error
         raise
     sync_folder(target.parent)
 

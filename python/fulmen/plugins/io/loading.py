@@ -19,6 +19,7 @@ import torch
 from fulmen._core import CheckpointFile
 from fulmen.plugins.io.plain import safe_globals
 from fulmen.utilities.exceptions import DamagedCheckpoint
+from fulmen.utilities.older_names import stand_in
 from fulmen.utilities.rank_zero import rank_zero_info
 
 #: how files of torch before 1.6 begin: a pickled magic number
@@ -53,6 +54,7 @@ def load(
     *,
     verify: bool = True,
     map_file: bool = True,
+    called: str | None = None,
 ) -> Any:
     """Reads a local checkpoint.
 
@@ -63,6 +65,7 @@ def load(
         verify: compare all checksums first; without it only those of the structure.
         map_file: tensors look at a private map of the file instead of memory of their own: what is never touched is never
             read, what is changed is copied. The file may be replaced meanwhile, but not truncated in place.
+        called: what messages call the file, if it is the local copy of another one.
 
     Returns:
         What was saved.
@@ -82,14 +85,14 @@ def load(
         if verify:
             file.verify()
         names = [f"{module}.{attribute}" for module, attribute in file.globals()]
-        if weights_only is False:
-            _say_classes(name, names)
+        if weights_only is False and not all(stand_in(full) for full in names if full not in safe_globals()):
+            _say_classes(called or name, names)
             return _load_by_torch(name, map_location, False, map_file)
         if _needs_torch(file, map_location):
             return _load_by_torch(name, map_location, True, map_file)
-        return Loader(file, name, map_file).load()
+        return Loader(file, called or name, map_file).load()
     except DamagedCheckpoint as error:
-        raise damage_report(name, str(error)) from error
+        raise damage_report(called or name, str(error), beside=called is None) from error
 
 
 def _is_tar(name: str) -> bool:
@@ -175,11 +178,13 @@ class Loader:
 
     def allowed(self, module: str, name: str) -> bool:
         """May a file name this?"""
-        return self.full_name(module, name) in self.safe
+        full = self.full_name(module, name)
+        return full in self.safe or stand_in(full) is not None
 
     def find(self, module: str, name: str) -> Any:
         """The object of an allowed name."""
-        return self.safe[self.full_name(module, name)]
+        full = self.full_name(module, name)
+        return self.safe[full] if full in self.safe else stand_in(full)
 
     def new(self, cls: Any, *arguments: Any) -> Any:
         """An object of a class, without its constructor."""
@@ -237,8 +242,16 @@ def refusal(name: str, classes: list[str]) -> pickle.UnpicklingError:
     )
 
 
-def damage_report(name: str, why: str) -> DamagedCheckpoint:
-    """The error for a file that cannot be loaded: what is wrong, and which one beside it can."""
+def damage_report(name: str, why: str, beside: bool = True) -> DamagedCheckpoint:
+    """The error for a file that cannot be loaded: what is wrong, and which one beside it can.
+
+    Args:
+        name: the file.
+        why: what is wrong.
+        beside: look for another one.
+    """
+    if not beside:
+        return DamagedCheckpoint(f"{name} cannot be loaded: {why}. Load another checkpoint, or copy it once more.")
     found = newest_that_loads(Path(name).parent, Path(name))
     instead = (
         f"The newest checkpoint in its folder that loads is {found}."
@@ -249,30 +262,35 @@ def damage_report(name: str, why: str) -> DamagedCheckpoint:
 
 
 def newest_that_loads(
-    folder: Path, other_than: Path | None = None, check: Callable[[Path], None] | None = None
+    folder: Path, other_than: Path | None = None, try_file: Callable[[Path], None] | None = None
 ) -> Path | None:
     """The newest checkpoint of a folder whose checksums are right.
 
     Args:
         folder: where to look, not below.
         other_than: a file that is left out.
-        check: raises for a file that does not load; default: directory and all checksums.
+        try_file: raises for a file that does not load; default: `check`.
     """
-    check = check or _verify
+    try_file = try_file or check
     try:
         files = [path for path in folder.iterdir() if path.suffix == ".ckpt" and path != other_than and path.is_file()]
     except OSError:
         return None
     for path in sorted(files, key=_modified, reverse=True):
         try:
-            check(path)
+            try_file(path)
         except (DamagedCheckpoint, OSError):
             continue
         return path
     return None
 
 
-def _verify(path: Path) -> None:
+def check(path: Path) -> None:
+    """Directory and all checksums of a file.
+
+    Raises:
+        DamagedCheckpoint: what is wrong.
+    """
     CheckpointFile(os.fspath(path)).verify()
 
 

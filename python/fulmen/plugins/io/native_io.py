@@ -13,7 +13,7 @@ import torch
 
 from fulmen import errors
 from fulmen._core import CheckpointArchive, clean_checkpoint_folder, encode_checkpoint
-from fulmen.plugins.io import loading
+from fulmen.plugins.io import loading, remote
 from fulmen.plugins.io.background import Background, Moment
 from fulmen.plugins.io.device import fetcher
 from fulmen.plugins.io.plain import Judge, Objects, check_objects
@@ -175,7 +175,8 @@ class NativeCheckpointIO(TorchCheckpointIO):
         """
         self.background.drain()
         if is_remote(path):
-            return super().load_checkpoint(path, map_location, weights_only)
+            distant: dict[str, Any] = remote.load(str(path), map_location, weights_only, self.verify)
+            return distant
         name = str(path).removeprefix("file://")
         if not os.path.exists(name):
             raise errors.file_not_found("ckpt_path", path, "Checkpoint file not found: look for the right name")

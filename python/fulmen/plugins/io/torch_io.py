@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -53,7 +53,7 @@ class TorchCheckpointIO(CheckpointIO):
             return
         target = Path(str(path).removeprefix("file://"))
         target.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(target, lambda file: torch.save(checkpoint, file))
+        replace_file(target, lambda file: _save_into(file, checkpoint))
 
     def load_checkpoint(
         self,
@@ -96,6 +96,34 @@ class TorchCheckpointIO(CheckpointIO):
             shutil.rmtree(target)
         else:
             target.unlink(missing_ok=True)
+
+
+class _Remembering:
+    """A file that keeps the error of a write: torch's writer goes on, and fails later with one that says nothing."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        try:
+            return self.file.write(content)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _save_into(file: IO[bytes], checkpoint: dict[str, Any]) -> None:
+    remembering = _Remembering(file)
+    try:
+        torch.save(checkpoint, remembering)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        if remembering.error is not None:
+            raise remembering.error from error
+        raise
 
 
 def _save_remote(checkpoint: dict[str, Any], url: str) -> None:

@@ -137,6 +137,11 @@ impl Schedule {
         batch.is_last_batch || self.train_batches.is_some_and(|n| batch.current.ready >= n)
     }
 
+    /// Will a validation run right after the batch in hand, before another one changes the weights?
+    pub fn validation_follows(&self, now: Option<f64>) -> bool {
+        self.validation && validation_due(self, now)
+    }
+
     /// Does the epoch end here?
     #[inline]
     pub fn epoch_done(&self) -> bool {

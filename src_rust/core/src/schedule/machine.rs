@@ -170,7 +170,7 @@ impl Schedule {
 
     /// An epoch is about to begin: its batches are counted from zero.
     pub fn begin_epoch(&mut self) {
-        for kind in [Kind::Batch, Kind::OptimizerStep, Kind::ZeroGrad, Kind::ManualStep, Kind::Scheduler] {
+        for kind in [Kind::Batch, Kind::OptimizerStep, Kind::ZeroGrad, Kind::Scheduler] {
             self.progress_mut(kind).new_round();
         }
         *self.progress_mut(Kind::FitVal) = Progress::default();
