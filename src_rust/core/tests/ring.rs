@@ -170,6 +170,21 @@ fn what_was_reserved_is_not_copied() {
 }
 
 #[test]
+fn a_slot_without_memory_gets_some_where_the_others_are_busy() {
+    let (mut producer, consumer) = pair(2);
+    let first = seal(&mut producer, 0, &[vec![0; 10_000]]).unwrap();
+    producer.begin();
+    let (start, _owner) = producer.reserve(5000).expect("the second slot is free");
+    // SAFETY: reserved above.
+    let second = unsafe { producer.seal(1, 0, &[Part { start, len: 5000 }]) }.unwrap().unwrap();
+    assert_ne!(first.slot, second.slot);
+    producer.begin();
+    assert!(producer.reserve(5000).is_none(), "both are full");
+    drop(consumer.take(&first).unwrap());
+    assert!(producer.reserve(5000).is_some());
+}
+
+#[test]
 fn memory_that_a_child_may_see_is_not_written_to() {
     let (mut producer, consumer) = pair(1);
     let held = consumer.take(&seal(&mut producer, 0, &[vec![1; 100]]).unwrap()).unwrap();

@@ -80,7 +80,7 @@ impl Producer {
             if len > self.typical || (0..self.slots.len()).filter(|slot| self.is_lent(*slot)).count() > MOST_LENT {
                 return None;
             }
-            let slot = self.choose(self.typical)?;
+            let slot = self.choose(self.typical).or_else(|| self.with_new_memory())?;
             let map = self.slots[slot].map.clone()?;
             if map.len() < len {
                 return None;
@@ -244,6 +244,14 @@ impl Producer {
             }
         };
         Ok(self.slots[slot].map.clone().map(|map| (slot, map)))
+    }
+
+    /// A free slot that had no memory yet, with room for a typical batch: memory of its own would have to be found, and
+    /// copied from, for every batch that is made while the other slots are busy.
+    fn with_new_memory(&mut self) -> Option<usize> {
+        let slot = (0..self.slots.len()).find(|slot| self.is_free(*slot) && self.slots[*slot].map.is_none())?;
+        self.give_memory(slot, self.typical).ok()?;
+        Some(slot)
     }
 
     fn give_memory(&mut self, slot: usize, want: usize) -> Result<()> {
