@@ -119,11 +119,13 @@ def scale(trainer: Trainer, module: LightningModule, search: Search, name: str =
 def _check(trainer: Trainer, module: LightningModule, name: str) -> None:
     refuse_processes(trainer)
     kind, fn = _kind(trainer), trainer.state.fn
+    if kind != "train":
+        _refuse_several(trainer, kind)
     if find_attribute(module, name) is None:
         raise errors.misconfiguration(
             "scale_batch_size(batch_arg_name)",
             "an attribute of the module, the data module or their `hparams`",
-            errors.Words(f"{name!r}: Field {name} not found in `model`, `datamodule`, nor their `hparams` attributes."),
+            errors.Words(f"{name!r}: Field {name} not found in `model`, `datamodule`, nor their `hparams` attributes"),
             f"Define `self.{name}` and make the loaders with it, or pass the name that you use",
         )
     if trainer._sources.given(kind):
@@ -135,6 +137,21 @@ def _check(trainer: Trainer, module: LightningModule, name: str) -> None:
                 f"loaders: The Batch size finder cannot be used with dataloaders passed directly to `.{entry}()`"
             ),
             f"Define `{kind}_dataloader()` there with `batch_size=self.{name}`, or do without the finder",
+        )
+
+
+def _refuse_several(trainer: Trainer, kind: str) -> None:
+    loop = _loop(trainer)
+    if loop._loaders is None:
+        loop.setup_data()
+    if loop.num_dataloaders > 1:
+        raise errors.misconfiguration(
+            f"{kind}_dataloader",
+            "one loader",
+            errors.Words(
+                f"{loop.num_dataloaders} of them: The Batch size finder cannot be used with multiple {kind} dataloaders"
+            ),
+            "Search with one of them, and set the size that it finds",
         )
 
 
@@ -221,17 +238,7 @@ class _Attempts:
         return [] if combined is None else combined.flattened
 
     def _look_at_loaders(self, size: int) -> None:
-        loaders = self._loaders()
-        kind = _kind(self._trainer)
-        if kind != "train" and len(loaders) > 1:
-            raise errors.misconfiguration(
-                f"{kind}_dataloader",
-                "one loader",
-                errors.Words(
-                    f"{len(loaders)} of them: The Batch size finder cannot be used with multiple {kind} dataloaders."
-                ),
-                "Search with one of them, and set the size that it finds",
-            )
+        loaders, kind = self._loaders(), _kind(self._trainer)
         others = {getattr(loader, "batch_size", None) for loader in loaders} - {None, size}
         if others and not self._warned:
             self._warned = True
