@@ -169,12 +169,12 @@ def refuse_processes(trainer: Trainer) -> None:
 
 def _kind(trainer: Trainer) -> str:
     fn = trainer.state.fn
-    return "train" if fn in (None, TrainerFn.FITTING) else str(STAGE[fn].dataloader_prefix)  # type: ignore[index]
+    return "train" if fn in (None, TrainerFn.FITTING) else str(STAGE[fn].dataloader_prefix)
 
 
 def _loop(trainer: Trainer) -> Any:
     fn = trainer.state.fn
-    return trainer.fit_loop if fn in (None, TrainerFn.FITTING) else loop_of(trainer, STAGE[fn])  # type: ignore[index]
+    return trainer.fit_loop if fn in (None, TrainerFn.FITTING) else loop_of(trainer, STAGE[fn])
 
 
 def _load_anew(trainer: Trainer) -> None:
@@ -239,11 +239,11 @@ class _Attempts:
 
     def _look_at_loaders(self, size: int) -> None:
         loaders, kind = self._loaders(), _kind(self._trainer)
-        others = {getattr(loader, "batch_size", None) for loader in loaders} - {None, size}
+        others = {str(getattr(loader, "batch_size", None)) for loader in loaders} - {"None", str(size)}
         if others and not self._warned:
             self._warned = True
             rank_zero_warn(
-                f"`{self._name}` is {size} now, but `{kind}_dataloader` makes batches of {sorted(others)}: what the batch size "
+                f"`{self._name}` is {size} now, but `{kind}_dataloader` makes batches of {', '.join(sorted(others))}: what the batch size "
                 f"finder finds says nothing. Pass `batch_size=self.{self._name}` to the loader."
             )
 

@@ -125,7 +125,7 @@ def test_the_data_module_holds_the_size():
 def test_loaders_that_ignore_the_size_are_told():
     module = Sized()
     module.train_dataloader = lambda: DataLoader(TensorDataset(torch.ones(50, 4)), batch_size=5)
-    with pytest.warns(UserWarning, match=r"makes batches of \[5\]"):
+    with pytest.warns(UserWarning, match="makes batches of 5:"):
         Tuner(trainer()).scale_batch_size(module, max_trials=2)
 
 
