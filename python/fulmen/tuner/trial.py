@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 
 _ATTRIBUTES = (
-    *("callbacks", "_loggers", "timeline", "_ledger", "_axis", "_hook", "_in_trial"),
+    *("callbacks", "_loggers", "timeline", "_ledger", "_axis", "_hook", "_in_trial", "_backwards", "_stepped"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
 )
 _COUNTERS = ("batch", "optimizer_step", "zero_grad", "manual_step", "scheduler")
@@ -180,7 +180,7 @@ def _keep_attributes(trainer: Trainer) -> Undo:
     saved = {name: getattr(trainer, name) for name in _ATTRIBUTES}
     state = copy.copy(trainer.state)
     ledger = Ledger(trainer)
-    trainer._in_trial = True
+    trainer._in_trial, trainer._stepped = True, {}
     trainer.timeline, trainer._ledger = Timeline(detailed=False), ledger
     trainer._axis = make_axis(trainer, "global_step")
     trainer._start_clock()
@@ -211,7 +211,7 @@ def _keep_loops(trainer: Trainer) -> Undo:
     for loop, _ in saved:
         loop._forget()
     trainer.fit_loop.restarting = trainer.fit_loop.forward_only = False
-    trainer.fit_loop._loader_states, trainer.fit_loop._place = [], {}
+    trainer.fit_loop._loader_states, trainer.fit_loop._place, trainer.fit_loop.midway = [], {}, {}
 
     def put_back() -> None:
         _leave_loaders(trainer)
