@@ -82,7 +82,7 @@ def test_sweeps(tmp_path, options, arguments, groups):
     run.options = options
     ours, theirs = both(tmp_path, run, samples=192, size=16, groups=groups)
     assert ours == theirs
-    assert len(ours[0]["lr"]) > 10
+    assert len(ours[0]["lr"]) >= 5
 
 
 @pytest.mark.parametrize("seed", range(5))

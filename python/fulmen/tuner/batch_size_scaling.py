@@ -209,7 +209,9 @@ class _Attempts:
             Exception: what goes wrong, other than that the memory runs out; that too with a size of 1.
         """
         lightning_setattr(self._module, self._name, size)
-        garbage_collection_cuda()
+        if self._trainer.strategy.root_device.type == "cuda":
+            # blocks of other sizes are of no use to this one
+            garbage_collection_cuda()
         try:
             self.trial.run(self._steps)
         except RuntimeError as error:
@@ -219,8 +221,9 @@ class _Attempts:
         else:
             fitted = True
         self._look_at_loaders(size)
-        # the error has held frames with their tensors until here
-        garbage_collection_cuda()
+        if not fitted:
+            # the error has held frames with their tensors until here
+            garbage_collection_cuda()
         return fitted
 
     @property
