@@ -84,13 +84,18 @@ def _evaluate(trainer: Trainer, stage: RunningStage) -> list[dict[str, float]]:
     limits = trainer.num_sanity_val_batches if stage is RunningStage.SANITY_CHECKING else loop.max_batches
     if not sum(limits):
         return []
-    feed = loop._loaders.feed(limits=limits)
+    loaders = loop._loaders
+    feed = loaders.feed(limits=limits)
     trainer._schedule.new_round(loop._counter)
     modes = remember_modes(trainer.lightning_module)
     call_module(trainer, f"on_{kind}_model_eval")
     ledger.start(stage)
     ledger.on_epoch_start()
     call_hooks(trainer, f"on_{kind}_start", strategy=True)
+    if loop._loaders is not loaders:
+        # the hook has exchanged them
+        limits = loop.max_batches
+        feed = loop._loaders.feed(limits=limits)
     call_hooks(trainer, f"on_{kind}_epoch_start")
 
     _batches(trainer, stage, loop, feed, len(limits))

@@ -118,7 +118,8 @@ def train(trainer: Trainer) -> None:
             schedule.begin_epoch()
             call_hooks(trainer, "on_train_epoch_start")
             schedule.epoch_started()
-        if not first:
+        if not first or loop._feed is not feed:
+            # the hooks before the first epoch may have exchanged the loaders
             feed = loop._feed = loop._loaders.feed()
         if owed:
             # its rows stand at the step that was not counted when it began

@@ -149,6 +149,11 @@ class Ledger:
         self._sync = None
         self.reset_metrics()
 
+    def forget_values(self) -> None:
+        """Empties all entries, and metric objects with them, which other ledgers may use later."""
+        for entry in (*self._training.values(), *self._evaluation.values()):
+            entry.begin_epoch()
+
     def leave(self) -> None:
         """An exception ends the run."""
         if self._sync is not None:

@@ -28,7 +28,10 @@ def attend(trainer: Trainer) -> None:
         SIGTERMException: a signal ends the run.
     """
     signals = trainer._signals
-    if signals.requeue_due:
+    if trainer._in_trial and signals.ends_by is None:
+        # what else is due waits for the run itself
+        return
+    if signals.requeue_due and not trainer._in_trial:
         signals.requeue_due = False
         requeue(trainer)
     if signals.ends_by is not None:
@@ -40,7 +43,8 @@ def attend(trainer: Trainer) -> None:
 
 def leave(trainer: Trainer, number: int) -> NoReturn:
     """Saves, and ends the run because of a signal."""
-    save(trainer, ends=True)
+    if not trainer._in_trial:
+        save(trainer, ends=True)
     raise SIGTERMException(128 + number)
 
 

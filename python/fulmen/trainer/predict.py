@@ -39,12 +39,17 @@ def _predict(trainer: Trainer) -> list[Any] | list[list[Any]] | None:
     if not sum(loop.max_batches):
         return None
     loop._start()
-    feed = loop._loaders.feed(limits=loop.max_batches)
+    loaders = loop._loaders
+    feed = loaders.feed(limits=loop.max_batches)
     trainer._schedule.new_round(loop._counter)
     modes = evaluate.remember_modes(trainer.lightning_module)
     call_module(trainer, "on_predict_model_eval")
     trainer._ledger.start(RunningStage.PREDICTING)
     call_hooks(trainer, "on_predict_start", strategy=True)
+    if loop._loaders is not loaders:
+        # the hook has exchanged them
+        loop._start()
+        feed = loop._loaders.feed(limits=loop.max_batches)
     call_hooks(trainer, "on_predict_epoch_start")
     _batches(trainer, loop, feed)
     call_hooks(trainer, "on_predict_epoch_end")

@@ -56,6 +56,7 @@ class Parts:
     _ckpt_path: Any
     _config: Config
     _devices: Devices
+    _in_trial: bool
     _ledger: Ledger
     _loggers: list[Logger]
     _schedule: Schedule

@@ -77,12 +77,15 @@ def execute(
         prepare(trainer, module, ckpt_path, weights_only)
         timeline.mark(SETUP)
         timeline.here = TRAINER if fn is TrainerFn.FITTING else EVALUATION_PART
-        if fn is TrainerFn.FITTING:
+        if trainer._rehearsal is not None:
+            trainer._rehearsal(module)
+            results: Any = None
+        elif fn is TrainerFn.FITTING:
             check_policy(trainer)
             fit.sanity_check(trainer)
             with torch.autograd.detect_anomaly() if trainer._config.detect_anomaly else nullcontext():
                 fit.train(trainer)
-            results: Any = None
+            results = None
             timeline.here = TEARDOWN
         elif fn is TrainerFn.PREDICTING:
             results = predict.run_predict(trainer)
@@ -90,7 +93,7 @@ def execute(
             results = run_alone(trainer, STAGE[fn], verbose)
         finish(trainer)
         timeline.core.pause(timeline.here)
-        if fn is TrainerFn.FITTING:
+        if fn is TrainerFn.FITTING and trainer._rehearsal is None:
             say_where_the_time_went(trainer)
     except BaseException as exception:
         if not parting.died_by_signal(trainer, exception):
@@ -158,6 +161,9 @@ def prepare(
         checkpoints.load(path, weights_only)
     trainer._schedule.automatic = module.automatic_optimization
     strategy.setup(trainer)
+    if trainer._rehearsal is not None:
+        checkpoints.finish_restore()
+        return
     if fn is TrainerFn.FITTING:
         call_hooks(trainer, "on_fit_start")
     log_hyperparams(trainer)
@@ -225,13 +231,14 @@ def _share_trainer(trainer: Trainer) -> None:
 
 
 def finish(trainer: Trainer) -> None:
-    """Everything after the last batch of a run that went well."""
+    """Everything after the last batch of a run that went well. Loggers hear nothing of a rehearsal."""
     teardown_strategy(trainer)
-    if trainer.state.fn is TrainerFn.FITTING:
+    rehearsed = trainer._rehearsal is not None
+    if trainer.state.fn is TrainerFn.FITTING and not rehearsed:
         call_hooks(trainer, "on_fit_end")
     call_teardown(trainer)
     trainer._ledger.rows.close()
-    for logger in trainer.loggers:
+    for logger in () if rehearsed else trainer.loggers:
         logger.finalize("success")
     profiling.end(trainer, report=True)
     trainer.state.status = TrainerStatus.FINISHED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -187,6 +187,9 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
 
         self._hook: str | None = None
         self._torn_down = True
+        # what the tuner does in the place of a run, and whether steps are being taken that count for nothing
+        self._rehearsal: Callable[[LightningModule], None] | None = None
+        self._in_trial = False
         self._ckpt_path: Any = None
         self.datamodule: LightningDataModule | None = None
         self._schedule = Schedule(
