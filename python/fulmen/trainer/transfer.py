@@ -11,6 +11,7 @@ from fulmen.precision.half import HalfPrecision
 from fulmen.precision.precision import Precision
 from fulmen.strategies.single_device import SingleDeviceStrategy
 from fulmen.trainer.hook_table import overrides
+from fulmen.trainer.side_stream import SideStream
 from fulmen.utilities.model_helpers import is_overridden
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ def make_transfer(trainer: Trainer, step_name: str) -> Transfer | None:
     if not converts and not hooked and stays and isinstance(strategy, SingleDeviceStrategy):
         return None
     convert = precision.convert_input if converts else None
+    if _may_copy_aside(trainer, hooked):
+        send = SideStream(strategy.root_device).send
+        return lambda batch, dataloader_idx: send(batch if convert is None else convert(batch))
     before = owner_of(trainer, HOOKS[0]).on_before_batch_transfer
     to_device = strategy.batch_to_device
 
@@ -54,3 +58,14 @@ def make_transfer(trainer: Trainer, step_name: str) -> Transfer | None:
         return batch
 
     return transfer
+
+
+def _may_copy_aside(trainer: Trainer, hooked: bool) -> bool:
+    """Is it a CUDA device, and nobody has a say in how a batch gets there?"""
+    strategy = trainer.strategy
+    return (
+        not hooked
+        and strategy.root_device.type == "cuda"
+        and type(strategy) is SingleDeviceStrategy
+        and trainer._config.prefetch != "off"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ class _TransferableDataType(metaclass=_Movable):
     """Everything that can be moved with ``.to(device)``."""
 
 
-def move_data_to_device(batch: Any, device: _DEVICE) -> Any:
+def move_data_to_device(batch: Any, device: _DEVICE, copied: Callable[[Tensor], Tensor | None] | None = None) -> Any:
     """Move everything in a batch that has a method ``to(device)``.
 
     Copies to CUDA devices do not wait for the transfer.
@@ -37,6 +38,7 @@ def move_data_to_device(batch: Any, device: _DEVICE) -> Any:
         batch: a tensor, an object with ``to``, or nested dictionaries, lists, tuples, named tuples and dataclasses of
             such. Everything else in it is kept as it is.
         device: where to.
+        copied: how a tensor gets there; where it gives None, by ``to``.
 
     Returns:
         The same structure. An object whose ``to`` returns None is taken to have moved itself.
@@ -45,6 +47,8 @@ def move_data_to_device(batch: Any, device: _DEVICE) -> Any:
     waits = not isinstance(target, torch.device) or target.type in _BLOCKING
 
     def move(value: Any) -> Any:
+        if copied is not None and isinstance(value, Tensor) and (there := copied(value)) is not None:
+            return there
         moved = value.to(target) if waits or not isinstance(value, Tensor) else value.to(target, non_blocking=True)
         return value if moved is None else moved
 
