@@ -21,7 +21,9 @@ class Alarms:
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
         self._sleepers = [
-            c for c in trainer.callbacks if isinstance(c, Callback) and type(c)._wake is not Callback._wake
+            c
+            for c in trainer.callbacks
+            if isinstance(c, Callback) and getattr(type(c), "_wake", Callback._wake) is not Callback._wake
         ]
         self._set(0.0 if self._sleepers else None)
 
