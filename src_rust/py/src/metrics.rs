@@ -35,14 +35,16 @@ impl MetricStore {
         self.inner.get_mut(number).ok_or_else(|| missing(number, have))
     }
 
-    /// The batch that hooks now run for, and the index of its loader where there are several.
+    /// The batch that hooks now run for, and the index of its loader where there are several; the one before is given back,
+    /// see [`Batch::set`].
     #[inline]
-    pub fn begin_batch(&mut self, batch: Bound<'_, PyAny>, loader: Option<u32>) {
-        self.batch.set(batch.unbind());
+    #[must_use = "to be dropped when nothing is borrowed any more"]
+    pub fn begin_batch(&mut self, batch: Option<Py<PyAny>>, loader: Option<u32>) -> Option<Py<PyAny>> {
         if self.sites.loader != loader {
             self.sites.loader = loader;
             self.sites.moved();
         }
+        self.batch.set(batch)
     }
 
     fn take(&mut self, number: usize, value: f64, weight: f64) -> PyResult<()> {
@@ -145,9 +147,13 @@ impl MetricStore {
     }
 
     /// Forgets all slots and all quantities that are known; numbers begin at 0 again.
-    fn forget(&mut self) {
-        let timeline = self.timeline.take();
-        *self = Self { timeline, ..Self::default() };
+    fn forget(slf: &Bound<'_, Self>) {
+        let former = {
+            let mut this = slf.borrow_mut();
+            let timeline = this.timeline.take();
+            std::mem::replace(&mut *this, Self { timeline, ..Self::default() })
+        };
+        drop(former);
     }
 
     // ---- the short way -----------------------------------------------------------------------------------------------
@@ -157,7 +163,7 @@ impl MetricStore {
     #[pyo3(signature = (hook, name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist,
         sync_dist_group, add_dataloader_idx, batch_size, metric_attribute, rank_zero_only, /))]
     fn log(
-        &mut self,
+        slf: &Bound<'_, Self>,
         hook: &Bound<'_, PyAny>,
         name: &Bound<'_, PyAny>,
         value: &Bound<'_, PyAny>,
@@ -188,11 +194,13 @@ impl MetricStore {
             metric_attribute,
             rank_zero_only,
         ];
-        let Some((slot, weighted)) = self.sites.find(hook, name, &options)? else { return Ok(false) };
+        let Some((slot, weighted)) = slf.borrow_mut().sites.find(hook, name, &options)? else { return Ok(false) };
+        // reading a value may let other threads run, so nothing is borrowed meanwhile
         let Some(value) = number(value)? else { return Ok(false) };
-        let weight = if weighted { self.batch.weight(batch_size)? } else { 1.0 };
-        self.take(slot, value, weight)?;
-        if let Some((timeline, part)) = &self.timeline {
+        let mut this = slf.borrow_mut();
+        let weight = if weighted { this.batch.weight(batch_size)? } else { 1.0 };
+        this.take(slot, value, weight)?;
+        if let Some((timeline, part)) = &this.timeline {
             timeline.borrow_mut(name.py()).inner.nested(*part, start, now());
         }
         Ok(true)
@@ -225,17 +233,15 @@ impl MetricStore {
 
     /// The batch that hooks now run for, and the index of its loader where there are several.
     #[pyo3(signature = (batch, loader=None))]
-    fn set_batch(&mut self, batch: Bound<'_, PyAny>, loader: Option<u32>) {
-        self.begin_batch(batch, loader);
+    fn set_batch(slf: &Bound<'_, Self>, batch: Bound<'_, PyAny>, loader: Option<u32>) {
+        let former = slf.borrow_mut().begin_batch(Some(batch.unbind()), loader);
+        drop(former);
     }
 
     /// No batch is in hand.
-    fn clear_batch(&mut self) {
-        self.batch.clear();
-        if self.sites.loader.is_some() {
-            self.sites.loader = None;
-            self.sites.moved();
-        }
+    fn clear_batch(slf: &Bound<'_, Self>) {
+        let former = slf.borrow_mut().begin_batch(None, None);
+        drop(former);
     }
 
     #[getter]

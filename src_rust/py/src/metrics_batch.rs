@@ -25,17 +25,13 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Another batch is in hand.
+    /// Another batch is in hand, or none. The one before is given back: letting go of it may run anything, and other
+    /// threads, which nobody may do who has borrowed what they want.
     #[inline]
-    pub fn set(&mut self, batch: Py<PyAny>) {
-        self.object = Some(batch);
+    #[must_use = "to be dropped when nothing is borrowed any more"]
+    pub fn set(&mut self, batch: Option<Py<PyAny>>) -> Option<Py<PyAny>> {
         self.size = None;
-    }
-
-    /// None is.
-    pub fn clear(&mut self) {
-        self.object = None;
-        self.size = None;
+        std::mem::replace(&mut self.object, batch)
     }
 
     /// The given number, or the size of the batch; 1 without a batch.

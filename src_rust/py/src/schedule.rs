@@ -236,18 +236,22 @@ impl Schedule {
     /// A batch was fetched: its index, times 8, plus 1 if it opens an accumulation window, 2 if it closes one, and 4 if
     /// windows are of several batches. One number and one call, since every call costs.
     #[pyo3(signature = (last, batch, /))]
-    fn begin_batch(&mut self, last: bool, batch: Bound<'_, PyAny>) -> u64 {
-        let py = batch.py();
-        if let Some(clock) = &self.timeline {
+    fn begin_batch(slf: &Bound<'_, Self>, last: bool, batch: Bound<'_, PyAny>) -> u64 {
+        let py = slf.py();
+        let mut this = slf.borrow_mut();
+        if let Some(clock) = &this.timeline {
             clock.timeline.borrow_mut(py).inner.mark(clock.wait, now());
         }
-        if let Some(store) = &self.store {
-            store.borrow_mut(py).begin_batch(batch, None);
-        }
-        let roles = self.inner.begin_batch(last);
-        let windows = self.inner.config().accumulate != 1;
-        self.window = u64::from(roles.opens) | u64::from(roles.closes) << 1;
-        self.inner.batch_idx() << 3 | self.window | u64::from(windows) << 2
+        let store = this.store.as_ref().map(|store| store.borrow_mut(py));
+        let former = store.and_then(|mut store| store.begin_batch(Some(batch.unbind()), None));
+        let roles = this.inner.begin_batch(last);
+        let windows = this.inner.config().accumulate != 1;
+        this.window = u64::from(roles.opens) | u64::from(roles.closes) << 1;
+        let code = this.inner.batch_idx() << 3 | this.window | u64::from(windows) << 2;
+        // letting go of the batch before may let other threads run, which want to interrupt this schedule
+        drop(this);
+        drop(former);
+        code
     }
 
     /// The fetched batch and the rest of the epoch are dropped.

@@ -173,3 +173,35 @@ def test_modes_and_gradients_are_as_before_after_a_validation(trainer: Any) -> N
 
     trainer(max_epochs=2, limit_train_batches=1).fit(Net())
     assert set(seen) == {(False, False), (True, False, True)}
+
+
+def test_a_batch_that_goes_may_look_at_the_run(trainer: Any) -> None:
+    """Its end may run any code, and let other threads run, which use what the loop has just used."""
+    seen: list[tuple[int, float]] = []
+
+    class Batch:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def __del__(self) -> None:
+            run._schedule.interrupt = True
+            run._ledger.store.take_changed()
+            seen.append((self.number, run.global_step))
+
+    class Batches:
+        def __len__(self) -> int:
+            return 5
+
+        def __iter__(self) -> Any:
+            return (Batch(number) for number in range(5))
+
+    class Model(BoringModel):
+        def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+            loss = self.layer(torch.ones(1, 32)).sum()
+            self.log("loss", loss, batch_size=1)
+            return loss
+
+    run = trainer(max_epochs=1, limit_val_batches=0)
+    run.fit(Model(), Batches())
+    assert [number for number, _ in seen] == [0, 1, 2, 3, 4]
+    assert run.global_step == 5
