@@ -126,7 +126,7 @@ def known(trainer: Any, feed: Any) -> None:
 
 
 def marked(trainer: Any, feed: Any) -> None:
-    """The timeline: five marks."""
+    """The timeline: four marks."""
     schedule = trainer._schedule
     step, optimizer, begin = trainer.lightning_module.training_step, trainer.optimizers[0], schedule.begin_batch
     finish = schedule.finish
@@ -140,7 +140,6 @@ def marked(trainer: Any, feed: Any) -> None:
         forward()
         trainer._hook = None
         optimizer.zero_grad()
-        optimizers()
         loss.backward()
         backward()
         optimizer.step()
@@ -171,7 +170,7 @@ LADDER: dict[str, Rung] = {
     "+ begin_batch": counted,
     "+ finish": finished,
     "+ hook's name": known,
-    "+ five marks of the timeline": marked,
+    "+ four marks of the timeline": marked,
     "+ the step's branches": branched,
     "+ the loop's branches: the real one": REAL,
 }

@@ -169,8 +169,8 @@ def _direct(trainer: Trainer) -> Step:
         if flags & OPENS:
             if before_zero_grad:
                 fire(trainer, "on_before_zero_grad", before_zero_grad, optimizer)
+            # a mark of its own would cost more than what it measures: it counts as backward
             zero_grad()
-            optimizers()
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
