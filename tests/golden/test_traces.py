@@ -11,11 +11,10 @@ from ..shared_material import run_script
 
 #: scenarios that differ, and why (docs/deviations.md)
 DIFFERENT = {
-    "checkpoint_content": "holds the places in the loaders, under a key that Lightning ignores",
+    "checkpoint_last": "a file by steps has the monitored value of its own step, or none",
     "resume_mid_epoch": "continues at the next batch",
     "exceptions": "teardown after exceptions, KeyboardInterrupt stays itself",
     "misuse": "hooks of 1.x run",
-    "averaging": "averaging callbacks are not there yet",
 }
 
 
