@@ -39,15 +39,9 @@ class BatchSizeFinder(Callback):
     SUPPORTED_MODES = ("power", "binsearch")
 
     def __init__(
-        self,
-        mode: str = "power",
-        steps_per_trial: int = 3,
-        init_val: int = 2,
-        max_trials: int = 25,
-        batch_arg_name: str = "batch_size",
-        margin: float = 0.05,
-        max_val: int = 8192,
-    ) -> None:
+        self, mode: str = "power", steps_per_trial: int = 3, init_val: int = 2, max_trials: int = 25,
+        batch_arg_name: str = "batch_size", margin: float = 0.05, max_val: int = 8192,
+    ) -> None:  # fmt: skip
         from fulmen.tuner.batch_size_scaling import Search
 
         self._search: Search = Search(mode, steps_per_trial, init_val, max_trials, margin, max_val)

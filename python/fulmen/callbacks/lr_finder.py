@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fulmen.callbacks.callback import Callback
 
@@ -37,25 +37,16 @@ class LearningRateFinder(Callback):
     SUPPORTED_MODES = ("linear", "exponential")
 
     def __init__(
-        self,
-        min_lr: float = 1e-08,
-        max_lr: float = 1,
-        num_training_steps: int = 100,
-        mode: str = "exponential",
-        early_stop_threshold: float | None = 4.0,
-        update_attr: bool = True,
-        attr_name: str = "",
-    ) -> None:
+        self, min_lr: float = 1e-08, max_lr: float = 1, num_training_steps: int = 100, mode: str = "exponential",
+        early_stop_threshold: float | None = 4.0, update_attr: bool = True, attr_name: str = "",
+    ) -> None:  # fmt: skip
         from fulmen.tuner.lr_finder import check_sweep
 
         check_sweep("LearningRateFinder", min_lr, max_lr, num_training_steps, mode)
-        self._min_lr = min_lr
-        self._max_lr = max_lr
-        self._num_training_steps = num_training_steps
-        self._mode = mode
-        self._early_stop_threshold = early_stop_threshold
-        self._update_attr = update_attr
-        self._attr_name = attr_name
+        self._sweep: dict[str, Any] = {
+            "min_lr": min_lr, "max_lr": max_lr, "num_training": num_training_steps, "mode": mode,
+            "early_stop_threshold": early_stop_threshold, "update_attr": update_attr, "attr_name": attr_name,
+        }  # fmt: skip
         self.optimal_lr: LRFinder | None = None
 
     def lr_find(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -70,17 +61,7 @@ class LearningRateFinder(Callback):
         """
         from fulmen.tuner.lr_finder import sweep
 
-        self.optimal_lr = sweep(
-            trainer,
-            pl_module,
-            min_lr=self._min_lr,
-            max_lr=self._max_lr,
-            num_training=self._num_training_steps,
-            mode=self._mode,
-            early_stop_threshold=self._early_stop_threshold,
-            update_attr=self._update_attr,
-            attr_name=self._attr_name,
-        )
+        self.optimal_lr = sweep(trainer, pl_module, **self._sweep)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Before anything is trained."""

@@ -60,23 +60,13 @@ class ModelCheckpoint(OwnValue, TopK, CheckpointFiles, CheckpointNames, Checkpoi
     """
 
     def __init__(
-        self,
-        dirpath: str | Path | None = None,
-        filename: str | None = None,
-        monitor: str | None = None,
-        verbose: bool = False,
-        save_last: bool | Literal["link"] | None = None,
-        save_top_k: int = 1,
-        save_on_exception: bool = False,
-        save_weights_only: bool = False,
-        mode: str = "min",
-        auto_insert_metric_name: bool = True,
-        every_n_train_steps: int | None = None,
-        train_time_interval: timedelta | None = None,
-        every_n_epochs: int | None = None,
-        save_on_train_epoch_end: bool | None = None,
-        enable_version_counter: bool = True,
-    ) -> None:
+        self, dirpath: str | Path | None = None, filename: str | None = None, monitor: str | None = None,
+        verbose: bool = False, save_last: bool | Literal["link"] | None = None, save_top_k: int = 1,
+        save_on_exception: bool = False, save_weights_only: bool = False, mode: str = "min",
+        auto_insert_metric_name: bool = True, every_n_train_steps: int | None = None,
+        train_time_interval: timedelta | None = None, every_n_epochs: int | None = None,
+        save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.monitor = monitor
         self.verbose = verbose

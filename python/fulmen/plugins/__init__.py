@@ -5,7 +5,7 @@ from typing import Union
 from fulmen.plugins.environments import ClusterEnvironment
 from fulmen.plugins.io import AsyncCheckpointIO, CheckpointIO, NativeCheckpointIO, TorchCheckpointIO
 from fulmen.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from fulmen.plugins.precision import (
+from fulmen.precision import (
     BitsandbytesPrecision,
     DeepSpeedPrecision,
     DoublePrecision,
@@ -14,23 +14,12 @@ from fulmen.plugins.precision import (
     MixedPrecision,
     Precision,
     TransformerEnginePrecision,
-)
+)  # fmt: skip
 
 _PLUGIN_INPUT = Union[Precision, ClusterEnvironment, CheckpointIO, LayerSync]  # noqa: UP007
 
 __all__ = [
-    "AsyncCheckpointIO",
-    "BitsandbytesPrecision",
-    "CheckpointIO",
-    "DeepSpeedPrecision",
-    "DoublePrecision",
-    "FSDPPrecision",
-    "HalfPrecision",
-    "LayerSync",
-    "MixedPrecision",
-    "NativeCheckpointIO",
-    "Precision",
-    "TorchCheckpointIO",
-    "TorchSyncBatchNorm",
-    "TransformerEnginePrecision",
-]
+    "AsyncCheckpointIO", "BitsandbytesPrecision", "CheckpointIO", "DeepSpeedPrecision", "DoublePrecision",
+    "FSDPPrecision", "HalfPrecision", "LayerSync", "MixedPrecision", "NativeCheckpointIO", "Precision",
+    "TorchCheckpointIO", "TorchSyncBatchNorm", "TransformerEnginePrecision",
+]  # fmt: skip

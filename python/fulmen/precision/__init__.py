@@ -10,12 +10,6 @@ from fulmen.precision.precision import Precision
 from fulmen.precision.transformer_engine import TransformerEnginePrecision
 
 __all__ = [
-    "BitsandbytesPrecision",
-    "DeepSpeedPrecision",
-    "DoublePrecision",
-    "FSDPPrecision",
-    "HalfPrecision",
-    "MixedPrecision",
-    "Precision",
-    "TransformerEnginePrecision",
-]
+    "BitsandbytesPrecision", "DeepSpeedPrecision", "DoublePrecision", "FSDPPrecision", "HalfPrecision",
+    "MixedPrecision", "Precision", "TransformerEnginePrecision",
+]  # fmt: skip
