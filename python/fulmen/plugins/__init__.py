@@ -2,24 +2,21 @@
 
 from typing import Union
 
+import fulmen.precision as _precisions
 from fulmen.plugins.environments import ClusterEnvironment
 from fulmen.plugins.io import AsyncCheckpointIO, CheckpointIO, NativeCheckpointIO, TorchCheckpointIO
 from fulmen.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from fulmen.precision import (
-    BitsandbytesPrecision,
-    DeepSpeedPrecision,
-    DoublePrecision,
-    FSDPPrecision,
-    HalfPrecision,
-    MixedPrecision,
-    Precision,
-    TransformerEnginePrecision,
-)  # fmt: skip
+from fulmen.plugins.precision import *  # noqa: F403 (every name: which they are is said in fulmen.precision)
 
-_PLUGIN_INPUT = Union[Precision, ClusterEnvironment, CheckpointIO, LayerSync]  # noqa: UP007
+# a value that scripts import by name: `X | Y` of classes would be of another type on Python 3.10
+_PLUGIN_INPUT = Union[_precisions.Precision, ClusterEnvironment, CheckpointIO, LayerSync]  # noqa: UP007
 
 __all__ = [
-    "AsyncCheckpointIO", "BitsandbytesPrecision", "CheckpointIO", "DeepSpeedPrecision", "DoublePrecision",
-    "FSDPPrecision", "HalfPrecision", "LayerSync", "MixedPrecision", "NativeCheckpointIO", "Precision",
-    "TorchCheckpointIO", "TorchSyncBatchNorm", "TransformerEnginePrecision",
-]  # fmt: skip
+    "AsyncCheckpointIO",
+    "CheckpointIO",
+    "LayerSync",
+    "NativeCheckpointIO",
+    "TorchCheckpointIO",
+    "TorchSyncBatchNorm",
+]
+__all__ += _precisions.__all__
