@@ -171,7 +171,8 @@ class Turns(Iterator[Item]):
         self.sequential = feed.sequential
 
     @property
-    def last(self) -> bool:  # noqa: D102
+    def last(self) -> bool:
+        """As told above."""
         batches = self._batches
         return batches.done or (batches.length is not None and batches.fetched + 1 >= batches.length)
 

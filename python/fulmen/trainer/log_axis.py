@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from typing_extensions import override
+
 from fulmen import errors
 from fulmen.utilities.exceptions import MisconfigurationException
 from fulmen.utilities.rank_zero import rank_zero_warn
@@ -77,10 +79,12 @@ class SampleAxis(Axis):
         self._samples = self._newest = 0
 
     @property
-    def position(self) -> int:  # noqa: D102
+    @override
+    def position(self) -> int:
         return self._samples
 
-    def counter(self) -> Callable[[Any], None]:  # noqa: D102
+    @override
+    def counter(self) -> Callable[[Any], None]:
         weight, world = self.trainer._ledger._store.weight, self.trainer.world_size
 
         def count(batch: Any) -> None:
@@ -114,10 +118,12 @@ class SampleAxis(Axis):
             self._samples -= self._newest * max(0, loop._batches_begun - done)
         loop._batches_begun = 0
 
-    def state(self) -> dict[str, int]:  # noqa: D102
+    @override
+    def state(self) -> dict[str, int]:
         return {"samples": self._samples, "newest": self._newest}
 
-    def load_state(self, state: dict[str, int]) -> None:  # noqa: D102
+    @override
+    def load_state(self, state: dict[str, int]) -> None:
         if not state:
             rank_zero_warn(
                 'Trainer(log_axis="samples"): the checkpoint was written with another axis and does not say how many '
@@ -132,7 +138,8 @@ class EpochAxis(Axis):
     shared = True
 
     @property
-    def position(self) -> int:  # noqa: D102
+    @override
+    def position(self) -> int:
         return round(self.epoch() * THOUSANDTHS)
 
     def epoch(self) -> float:
@@ -144,7 +151,8 @@ class EpochAxis(Axis):
             return 0.0
         return begun - 1 + min(1.0, schedule.progress("batch")["current"]["ready"] / batches)
 
-    def begin(self, place: str) -> None:  # noqa: D102
+    @override
+    def begin(self, place: str) -> None:
         if self.trainer._schedule.train_batches is None:
             raise errors.misconfiguration(
                 'Trainer(log_axis="epoch")',

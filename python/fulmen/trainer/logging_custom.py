@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fulmen import errors
 from fulmen.trainer.logging_entry import Entry
@@ -28,7 +29,8 @@ class CustomEntry(Entry):
         self._computed: Tensor | None = None
         self._updates = 0
 
-    def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
+    @override
+    def update(self, value: Tensor, weight: float) -> None:
         value = value.detach()
         if not value.is_floating_point():
             value = value.to(torch.get_default_dtype())
@@ -41,26 +43,32 @@ class CustomEntry(Entry):
         self._updates += 1
         self._computed = None
 
-    def last(self) -> Tensor | None:  # noqa: D102
+    @override
+    def last(self) -> Tensor | None:
         return self._values[-1] if self._values else None
 
-    def compute(self) -> Tensor | None:  # noqa: D102
+    @override
+    def compute(self) -> Tensor | None:
         if self._computed is None and self._values and self.reduce is not None:
             self._computed = self._reduced(torch.stack(self._values))
         return self._computed
 
-    def reset(self) -> None:  # noqa: D102
+    @override
+    def reset(self) -> None:
         self._values.clear()
         self._computed = None
         self._updates = 0
 
-    def state(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def state(self) -> dict[str, Any]:
         return {"values": list(self._values), "updates": self._updates}
 
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+    @override
+    def restore(self, state: dict[str, Any]) -> None:
         self._values, self._updates, self._computed = list(state["values"]), state["updates"], None
 
-    def updates(self) -> int:  # noqa: D102
+    @override
+    def updates(self) -> int:
         return self._updates
 
     def parts(self, step: bool) -> tuple[float | Tensor, float]:

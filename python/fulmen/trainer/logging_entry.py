@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from fulmen._core import MetricStore
@@ -121,35 +122,45 @@ class NumberEntry(Entry):
         self.slot = store.add(reduction, double)
         self._dtype = torch.float64 if double else torch.float32
 
-    def update(self, value: Any, weight: float) -> None:  # noqa: D102
+    @override
+    def update(self, value: Any, weight: float) -> None:
         self._store.update(self.slot, value, weight)
 
-    def last(self) -> float | None:  # noqa: D102
+    @override
+    def last(self) -> float | None:
         return self._store.last(self.slot)
 
-    def compute(self) -> float | None:  # noqa: D102
+    @override
+    def compute(self) -> float | None:
         return self._store.compute(self.slot)
 
-    def reset(self) -> None:  # noqa: D102
+    @override
+    def reset(self) -> None:
         self._store.reset(self.slot)
 
-    def updates(self) -> int:  # noqa: D102
+    @override
+    def updates(self) -> int:
         return self._store.updates(self.slot)
 
-    def parts(self, step: bool) -> tuple[float, float]:  # noqa: D102
+    @override
+    def parts(self, step: bool) -> tuple[float, float]:
         return self._store.parts(self.slot, last=step)
 
-    def merge(self, parts: list[tuple[float, float]]) -> float | None:  # noqa: D102
+    @override
+    def merge(self, parts: list[tuple[float, float]]) -> float | None:
         return self._store.merge(self.slot, parts)
 
-    def state(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def state(self) -> dict[str, Any]:
         double = self._dtype is torch.float64
         return {"reduction": self.reduction, "double": double, "slot": self._store.slot_state(self.slot)}
 
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+    @override
+    def restore(self, state: dict[str, Any]) -> None:
         self._store.restore_slot(self.slot, state["slot"])
 
-    def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:  # noqa: D102
+    @override
+    def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:
         if device.type == "cuda" and not isinstance(value, Tensor):
             # filled there: a copy from the CPU's memory would wait for the device
             return torch.full((), value, dtype=self._dtype, device=device)
@@ -170,7 +181,8 @@ class TensorEntry(Entry):
         self._slot: int | None = None
         self._kind = torch.get_default_dtype(), torch.device("cpu")
 
-    def update(self, value: Tensor, weight: float) -> None:  # noqa: D102
+    @override
+    def update(self, value: Tensor, weight: float) -> None:
         if not value.is_floating_point():
             value = value.to(torch.get_default_dtype())
         elif value.dtype in (torch.float16, torch.bfloat16):
@@ -195,23 +207,28 @@ class TensorEntry(Entry):
         else:
             self._value = (torch.minimum if self._reduction == "min" else torch.maximum)(self._value, own)
 
-    def last(self) -> Tensor | None:  # noqa: D102
+    @override
+    def last(self) -> Tensor | None:
         return self._last
 
-    def compute(self) -> Tensor | None:  # noqa: D102
+    @override
+    def compute(self) -> Tensor | None:
         if self._value is None or self._reduction != "mean":
             return self._value
         return self._value / self._weight
 
-    def reset(self) -> None:  # noqa: D102
+    @override
+    def reset(self) -> None:
         self._value = self._last = None
         self._weight = self._last_weight = 0.0
         self._updates = 0
 
-    def updates(self) -> int:  # noqa: D102
+    @override
+    def updates(self) -> int:
         return self._updates
 
-    def parts(self, step: bool) -> tuple[float | Tensor, float]:  # noqa: D102
+    @override
+    def parts(self, step: bool) -> tuple[float | Tensor, float]:
         value = self._last if step else self._value
         if value is None:
             return 0.0, 0.0
@@ -219,21 +236,24 @@ class TensorEntry(Entry):
             return value, 1.0
         return (value.detach().double() * self._last_weight, self._last_weight) if step else (value, self._weight)
 
-    def merge(self, parts: list[tuple[float, float]]) -> Tensor | None:  # noqa: D102
+    @override
+    def merge(self, parts: list[tuple[float, float]]) -> Tensor | None:
         slot = self._slot
         if slot is None:
             slot = self._slot = self._store.add(self._reduction, True)
         merged = self._store.merge(slot, parts)
         return None if merged is None else torch.tensor(merged, dtype=self._kind[0], device=self._kind[1])
 
-    def state(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def state(self) -> dict[str, Any]:
         last = None if self._last is None else self._last.detach()
         return {
             "reduction": self._reduction, "graph": self._graph, "tensors": [self._value, last],
             "weights": [self._weight, self._last_weight], "updates": self._updates,
         }  # fmt: skip
 
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+    @override
+    def restore(self, state: dict[str, Any]) -> None:
         self._value, self._last = state["tensors"]
         self._weight, self._last_weight = state["weights"]
         self._updates = state["updates"]
@@ -251,17 +271,20 @@ class MetricEntry(Entry):
         self._last: Tensor | None = None
         self._computed: Tensor | None = None
 
-    def update(self, value: Any, weight: float) -> None:  # noqa: D102
+    @override
+    def update(self, value: Any, weight: float) -> None:
         self.metric = value
         # read now: the module may call the object again in this step
         self._last = value._forward_cache
         self._seen = True
         self._computed = None
 
-    def last(self) -> Tensor | None:  # noqa: D102
+    @override
+    def last(self) -> Tensor | None:
         return self._last
 
-    def compute(self) -> Tensor | None:  # noqa: D102
+    @override
+    def compute(self) -> Tensor | None:
         if self._seen and self._computed is None:
             computed = self.metric.compute()
             if not isinstance(computed, Tensor):
@@ -272,14 +295,17 @@ class MetricEntry(Entry):
             self._computed = computed
         return self._computed
 
-    def reset(self) -> None:  # noqa: D102
+    @override
+    def reset(self) -> None:
         self._seen = False
         self._last = self._computed = None
 
-    def state(self) -> dict[str, Any]:  # noqa: D102
+    @override
+    def state(self) -> dict[str, Any]:
         return {"metric": True, "seen": self._seen, "last": self._last}
 
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: D102
+    @override
+    def restore(self, state: dict[str, Any]) -> None:
         self._seen, self._last, self._computed = state["seen"], state["last"], None
 
     def end_epoch(self) -> None:

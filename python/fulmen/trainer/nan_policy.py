@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from fulmen import errors
 from fulmen.trainer.logging import Ledger
@@ -58,7 +59,8 @@ class WatchingLedger(Ledger):
         self.dropping = False
         self.dropped = 0
 
-    def begin_run(self) -> None:  # noqa: D102
+    @override
+    def begin_run(self) -> None:
         super().begin_run()
         self._on_device.clear()
         self._warned.clear()
@@ -128,11 +130,13 @@ class WatchingLedger(Ledger):
             self._warned.add(place)
             rank_zero_warn(f"{place}: {received!r}. It is said once for each name (Trainer(nan_policy)).")
 
-    def send_step_rows(self) -> None:  # noqa: D102
+    @override
+    def send_step_rows(self) -> None:
         super().send_step_rows()
         self._look_back()
 
-    def send_epoch_rows(self) -> None:  # noqa: D102
+    @override
+    def send_epoch_rows(self) -> None:
         super().send_epoch_rows()
         self._look_back()
 

@@ -121,7 +121,8 @@ class _Stateful(Protocol[_Key]):
 class Steppable(Protocol):
     """Anything with an optimizer's ``step``."""
 
-    def step(self, closure: Callable[[], float] | None = ...) -> float | None: ...  # noqa: D102
+    def step(self, closure: Callable[[], float] | None = ...) -> float | None:
+        """One step; ``closure`` computes the loss anew."""
 
 
 @runtime_checkable
@@ -132,16 +133,19 @@ class Optimizable(Steppable, Protocol):
     defaults: dict[Any, Any]
     state: defaultdict[Tensor, Any]
 
-    def state_dict(self) -> dict[str, dict[Any, Any]]: ...  # noqa: D102
+    def state_dict(self) -> dict[str, dict[Any, Any]]:
+        """What `load_state_dict` takes."""
 
-    def load_state_dict(self, state_dict: dict[str, dict[Any, Any]]) -> None: ...  # noqa: D102
+    def load_state_dict(self, state_dict: dict[str, dict[Any, Any]]) -> None:
+        """Take up what `state_dict` gave."""
 
 
 @runtime_checkable
 class DistributedDataParallel(Protocol):
     """A module wrapped for several ranks: gradients stay local inside ``no_sync``."""
 
-    def no_sync(self) -> AbstractContextManager[None]: ...  # noqa: D102
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Gradients within are those of this process alone."""
 
 
 class _SizedIterable(Protocol):
