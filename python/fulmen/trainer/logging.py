@@ -16,7 +16,7 @@ from fulmen.trainer import logging_state
 from fulmen.trainer.device_values import Copy, LateRow, Newest, is_late
 from fulmen.trainer.log_writer import RowWriter
 from fulmen.trainer.logging_custom import CustomEntry
-from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, TensorEntry
+from fulmen.trainer.logging_entry import Entry, MetricEntry, NumberEntry, SharedEntry, TensorEntry
 from fulmen.trainer.logging_rules import CUSTOM, levels, reduction
 from fulmen.trainer.logging_sync import Synchroniser
 from fulmen.trainer.states import RunningStage
@@ -285,6 +285,7 @@ class Ledger:
             entry = NumberEntry(self._store, reduced, dtype is torch.float64, **names)
         if shared:
             assert self._sync is not None
+            assert isinstance(entry, SharedEntry)
             entry.synced = self._sync.describe(entry, hook, reduced, group)
         self._entries[key] = entry
         self._arguments[key, id(self._entries)] = arguments

@@ -10,10 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from fulmen import errors
-from fulmen.trainer.logging_entry import Entry
+from fulmen.trainer.logging_entry import SharedEntry
 
 
-class CustomEntry(Entry):
+class CustomEntry(SharedEntry):
     """Keeps the epoch's values, since only the function knows what it makes of them.
 
     Args:

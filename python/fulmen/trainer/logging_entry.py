@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from fulmen.trainer.logging_sync import Synced
 
 
-class Entry:
+class Entry(ABC):
     """What a hook logs under one name for one loader.
 
     Args:
@@ -25,12 +26,7 @@ class Entry:
         prog_bar: whether the bar shows it.
         logger: whether loggers get it.
         weighted: whether the batch size is needed.
-
-    Attributes:
-        synced: what all processes together have of it; None: each process keeps its own.
     """
-
-    synced: Synced | None = None
 
     def __init__(
         self,
@@ -56,61 +52,79 @@ class Entry:
         self.step, self.epoch, self.both = step, epoch, both
         self.prog_bar, self.logger, self.weighted = prog_bar, logger, weighted
 
+    @abstractmethod
     def update(self, value: Any, weight: float) -> None:
         """Takes a value in."""
-        raise NotImplementedError  # subclasses say where to
 
+    @abstractmethod
     def last(self) -> float | Tensor | None:
         """The last value."""
-        raise NotImplementedError
 
+    @abstractmethod
     def compute(self) -> float | Tensor | None:
         """The values reduced to one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self) -> None:
         """A new epoch begins."""
-        raise NotImplementedError
-
-    def updates(self) -> int:
-        """How many values there are."""
-        raise NotImplementedError
-
-    def parts(self, step: bool) -> tuple[float | Tensor, float]:
-        """What this process adds to the last value, or to the epoch's, of all: value and weight (0: nothing)."""
-        raise NotImplementedError
-
-    def merge(self, parts: list[tuple[float, float]]) -> float | Tensor | None:
-        """One value of the parts of several processes."""
-        raise NotImplementedError
 
     def shown(self, step: bool) -> float | Tensor | None:
-        """The value that everybody sees: that of all processes, where they share it."""
-        synced = self.synced
-        if synced is None or (step and not synced.known):
-            return self.last() if step else self.compute()
-        return synced.step if step else synced.epoch
+        """The value that everybody sees."""
+        return self.last() if step else self.compute()
 
     def begin_epoch(self) -> None:
-        """A new epoch begins, here and in what is shared."""
+        """A new epoch begins."""
         self.reset()
-        if self.synced is not None:
-            self.synced.reset()
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """What was accumulated, as plain data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
         """Takes that back."""
-        raise NotImplementedError
 
     def tensor(self, value: float | Tensor, device: torch.device) -> Tensor:
         """A value as users see it: a 0-dim tensor."""
         return value.detach() if isinstance(value, Tensor) else torch.tensor(value, device=device)
 
 
-class NumberEntry(Entry):
+class SharedEntry(Entry):
+    """An entry whose values can be merged with those of other processes.
+
+    Attributes:
+        synced: what all processes together have of it; None: each process keeps its own.
+    """
+
+    synced: Synced | None = None
+
+    @abstractmethod
+    def updates(self) -> int:
+        """How many values there are."""
+
+    @abstractmethod
+    def parts(self, step: bool) -> tuple[float | Tensor, float]:
+        """What this process adds to the last value, or to the epoch's, of all: value and weight (0: nothing)."""
+
+    @abstractmethod
+    def merge(self, parts: list[tuple[float, float]]) -> float | Tensor | None:
+        """One value of the parts of several processes."""
+
+    @override
+    def shown(self, step: bool) -> float | Tensor | None:
+        synced = self.synced
+        if synced is None or (step and not synced.known):
+            return super().shown(step)
+        return synced.step if step else synced.epoch
+
+    @override
+    def begin_epoch(self) -> None:
+        super().begin_epoch()
+        if self.synced is not None:
+            self.synced.reset()
+
+
+class NumberEntry(SharedEntry):
     """Numbers and tensors on the CPU: read at the call, accumulated in Rust."""
 
     def __init__(self, store: MetricStore, reduction: str, double: bool, **names: Any) -> None:
@@ -167,7 +181,7 @@ class NumberEntry(Entry):
         return torch.tensor(value, dtype=self._dtype, device=device)
 
 
-class TensorEntry(Entry):
+class TensorEntry(SharedEntry):
     """Tensors on another device, or with their graph: accumulated there, so that nobody waits for the device."""
 
     def __init__(self, store: MetricStore, reduction: str, graph: bool, **names: Any) -> None:

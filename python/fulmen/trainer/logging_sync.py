@@ -35,6 +35,7 @@ from torch import Tensor
 
 from fulmen import errors
 from fulmen.trainer.logging_custom import CustomEntry
+from fulmen.trainer.logging_entry import SharedEntry
 
 if TYPE_CHECKING:
     from fulmen.trainer.logging_entry import Entry
@@ -121,7 +122,7 @@ class Synchroniser:
             return None
         return cls(dist.get_rank(), dist.get_world_size())
 
-    def describe(self, entry: Entry, hook: str, options: str, group: Any) -> Synced | None:
+    def describe(self, entry: SharedEntry, hook: str, options: str, group: Any) -> Synced | None:
         """What an entry needs to be merged; None: this process is not in its group.
 
         Args:
@@ -172,7 +173,7 @@ class Synchroniser:
         """Merges epoch values: the first time those of the pass, later those that hooks of its end have logged since."""
         self._ends += 1
         place = (self._round, _END, self._ends)
-        shared = [e for e in entries if e.synced is not None]
+        shared = _shared(entries)
         if self._ends == 1:
             # where rows are merged, processes with more batches may still wait for this one
             due = [e for e in shared if not e.synced.late]  # type: ignore[union-attr]
@@ -186,12 +187,12 @@ class Synchroniser:
         self,
         place: Place,
         everything: Collection[Entry],
-        due: list[Entry],
-        passengers: list[Entry],
+        due: list[SharedEntry],
+        passengers: list[SharedEntry],
         step: bool,
         note: bool,
     ) -> None:
-        groups: dict[tuple[int, ...], list[Entry]] = {}
+        groups: dict[tuple[int, ...], list[SharedEntry]] = {}
         for entry in due:
             assert entry.synced is not None
             groups.setdefault(entry.synced.ranks, []).append(entry)
@@ -209,7 +210,12 @@ class Synchroniser:
     # ---- blocks ------------------------------------------------------------------------------------------------------
 
     def _exchange(
-        self, ranks: tuple[int, ...], place: Place, entries: list[Entry], everything: Collection[Entry], step: bool
+        self,
+        ranks: tuple[int, ...],
+        place: Place,
+        entries: list[SharedEntry],
+        everything: Collection[Entry],
+        step: bool,
     ) -> Parts:
         """The parts of all processes that are at this place."""
         keys = [_key(entry) for entry in entries]
@@ -329,7 +335,7 @@ class Synchroniser:
         raise _differ("; ".join(odd))
 
 
-def _key(entry: Entry) -> str:
+def _key(entry: SharedEntry) -> str:
     assert entry.synced is not None
     return entry.synced.key
 
@@ -339,11 +345,15 @@ def _digest(keys: list[str]) -> int:
     return int.from_bytes(hashlib.blake2b("\n".join(keys).encode(), digest_size=6).digest(), "big")
 
 
-def _of_row(entries: Iterable[Entry], turn: int) -> list[Entry]:
-    return [e for e in entries if e.synced is not None and e.step and (e.loader or 0) == turn]
+def _shared(entries: Iterable[Entry]) -> list[SharedEntry]:
+    return [e for e in entries if isinstance(e, SharedEntry) and e.synced is not None]
 
 
-def _take(entries: list[Entry], parts: Parts, step: bool, leave: Collection[Entry] = ()) -> None:
+def _of_row(entries: Iterable[Entry], turn: int) -> list[SharedEntry]:
+    return [e for e in _shared(entries) if e.step and (e.loader or 0) == turn]
+
+
+def _take(entries: list[SharedEntry], parts: Parts, step: bool, leave: Collection[SharedEntry] = ()) -> None:
     """Each entry gets the value of all processes."""
     for index, entry in enumerate(entries):
         if entry in leave:
@@ -371,7 +381,7 @@ def _differ(received: str) -> Exception:
     )
 
 
-def _parts(entries: list[Entry], step: bool) -> list[float]:
+def _parts(entries: list[SharedEntry], step: bool) -> list[float]:
     """Value and amount of each entry in turn. Values on a device come over in one copy."""
     pairs: list[float] = []
     tensors: dict[torch.device, list[tuple[int, Tensor]]] = {}
