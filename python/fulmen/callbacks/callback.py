@@ -18,7 +18,7 @@ _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
 def ignores_outputs(hook: _Hook) -> _Hook:
     """Marks an ``on_train_batch_end`` that does not look at ``outputs``: if no other hook does, nobody makes them."""
-    hook.ignores_outputs = True  # type: ignore[attr-defined]
+    hook.ignores_outputs = True  # type: ignore[attr-defined]  # functions take attributes
     return hook
 
 

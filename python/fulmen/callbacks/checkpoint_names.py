@@ -82,7 +82,7 @@ class CheckpointNames:
         path = self.format_checkpoint_name(metrics, self.CHECKPOINT_NAME_LAST)
         if self._enable_version_counter:
             version = self.STARTING_VERSION
-            while self.file_exists(path, trainer) and path != self.last_model_path:  # type: ignore[attr-defined]
+            while self.file_exists(path, trainer) and path != self.last_model_path:  # type: ignore[attr-defined]  # of the class that this is a part of
                 path = self.format_checkpoint_name(metrics, self.CHECKPOINT_NAME_LAST, ver=version)
                 version += 1
         return path

@@ -56,7 +56,7 @@ class TopK:
             self._update_best_and_save(current, trainer, candidates)
         else:
             epoch, step = candidates["epoch"], candidates["step"]
-            self._say(f"Epoch {epoch:d}, global step {step:d}: {self.monitor!r} was not in top {self.save_top_k}")  # type: ignore[attr-defined]
+            self._say(f"Epoch {epoch:d}, global step {step:d}: {self.monitor!r} was not in top {self.save_top_k}")  # type: ignore[attr-defined]  # of the class that this is a part of
 
     def _update_best_and_save(self, current: Tensor, trainer: L.Trainer, candidates: dict[str, Tensor]) -> None:
         k = len(self.best_k_models) + 1 if self.save_top_k == -1 else self.save_top_k
@@ -67,17 +67,17 @@ class TopK:
         # NaN has no order: it counts as the worst value
         if torch.isnan(current):
             current = torch.tensor(float("inf" if self.mode == "min" else "-inf"), device=current.device)
-        path = self._path_for(candidates, trainer, removed)  # type: ignore[attr-defined]
+        path = self._path_for(candidates, trainer, removed)  # type: ignore[attr-defined]  # of the class that this is a part of
         self.current_score = current
         self.best_k_models[path] = current
         worst, best = (max, min) if self.mode == "min" else (min, max)
         if len(self.best_k_models) == k:
-            self.kth_best_model_path = worst(self.best_k_models, key=self.best_k_models.get)  # type: ignore[arg-type]
+            self.kth_best_model_path = worst(self.best_k_models, key=self.best_k_models.get)  # type: ignore[arg-type]  # the keys are its own: never None
             self.kth_value = self.best_k_models[self.kth_best_model_path]
-        self.best_model_path = best(self.best_k_models, key=self.best_k_models.get)  # type: ignore[arg-type]
+        self.best_model_path = best(self.best_k_models, key=self.best_k_models.get)  # type: ignore[arg-type]  # the keys are its own: never None
         self.best_model_score = self.best_k_models[self.best_model_path]
-        self._say(  # type: ignore[attr-defined]
+        self._say(  # type: ignore[attr-defined]  # of the class that this is a part of
             f"Epoch {candidates['epoch']:d}, global step {candidates['step']:d}: {self.monitor!r} reached {current:0.5f} "
             f"(best {self.best_model_score:0.5f}), saving model to {path!r} as top {k}"
         )
-        self._save_and_replace(trainer, path, removed)  # type: ignore[attr-defined]
+        self._save_and_replace(trainer, path, removed)  # type: ignore[attr-defined]  # of the class that this is a part of

@@ -205,7 +205,7 @@ class StochasticWeightAveraging(Callback):
             group["initial_lr"] = rate
         self._swa_scheduler = SWALR(
             optimizer,
-            swa_lr=rates,  # type: ignore[arg-type]
+            swa_lr=rates,  # type: ignore[arg-type]  # torch takes a list as well
             anneal_epochs=self._annealing_epochs,
             anneal_strategy=self._annealing_strategy,
             # SWALR counts from here; cosine annealing reads it as "the last epoch so far"

@@ -69,7 +69,7 @@ class WeightAveraging(Callback):
         self._swapped = False
         self._average_model = AveragedModel(
             pl_module,
-            device=self._device if self._device is not None else pl_module.device,  # type: ignore[arg-type]
+            device=self._device if self._device is not None else pl_module.device,  # type: ignore[arg-type]  # torch takes text as well
             use_buffers=self._use_buffers,
             **self._kwargs,
         )
@@ -200,7 +200,7 @@ class EMAWeightAveraging(WeightAveraging):
             device=device,
             use_buffers=use_buffers,
             **kwargs,
-            avg_fn=get_ema_avg_fn(decay=decay),  # type: ignore[no-untyped-call]
+            avg_fn=get_ema_avg_fn(decay=decay),
         )
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step

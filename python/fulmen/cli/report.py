@@ -90,7 +90,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
 def _guarded(name: str, work: object) -> int:
     """Do the work and say what came out; a mistake in what was given is one line, not a traceback."""
     try:
-        print(work())  # type: ignore[operator]
+        print(work())  # type: ignore[operator]  # set by the subcommand
     except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"fulmen {name}: {error}", file=sys.stderr)
         return 1

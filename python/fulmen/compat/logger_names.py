@@ -37,7 +37,7 @@ def uninstall() -> None:
     for alias, present in _before.items():
         registry.pop(alias, None)
         if present is not None:
-            registry[alias] = present  # type: ignore[assignment]
+            registry[alias] = present  # type: ignore[assignment]  # placeholders are entries too
     _before.clear()
 
 

@@ -144,7 +144,7 @@ def is_local_path(path: str | Path) -> bool:
 
 def is_scripting() -> bool:
     """Whether torch is compiling a module into TorchScript now."""
-    return bool(torch.jit.is_scripting())  # type: ignore[attr-defined]
+    return bool(torch.jit.is_scripting())  # type: ignore[attr-defined]  # not in the stubs
 
 
 def distributed_is_initialized() -> bool:

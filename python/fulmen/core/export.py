@@ -69,7 +69,7 @@ class ExportMixin:
                 )
             example_inputs = self._apply_batch_transfer_handler(self._on_before_batch_transfer(example_inputs))
             with self._scripting():
-                module = torch.jit.trace(func=self.eval(), example_inputs=example_inputs, **kwargs)  # type: ignore[no-untyped-call]
+                module = torch.jit.trace(func=self.eval(), example_inputs=example_inputs, **kwargs)
         else:
             raise ValueError(f"The 'method' parameter only supports 'script' or 'trace', but value given was: {method}")
         self.train(mode)

@@ -92,27 +92,27 @@ class ModelHooks:
 
     def on_validation_model_zero_grad(self) -> None:
         """Before a validation within fit: frees the gradients, for memory's sake."""
-        self.zero_grad()  # type: ignore[attr-defined]
+        self.zero_grad()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_validation_model_eval(self) -> None:
         """Before a validation: puts the module in eval mode."""
-        self.eval()  # type: ignore[attr-defined]
+        self.eval()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_validation_model_train(self) -> None:
         """After a validation, if overridden; otherwise every submodule gets back the mode it had."""
-        self.train()  # type: ignore[attr-defined]
+        self.train()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_test_model_eval(self) -> None:
         """Before a test: puts the module in eval mode."""
-        self.eval()  # type: ignore[attr-defined]
+        self.eval()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_test_model_train(self) -> None:
         """After a test, if overridden; otherwise every submodule gets back the mode it had."""
-        self.train()  # type: ignore[attr-defined]
+        self.train()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_predict_model_eval(self) -> None:
         """Before a prediction: puts the module in eval mode."""
-        self.eval()  # type: ignore[attr-defined]
+        self.eval()  # type: ignore[attr-defined]  # of the module that this is a part of
 
     def on_train_epoch_start(self) -> None:
         """A training epoch begins."""

@@ -83,7 +83,7 @@ def _constructor_frames(frame: types.FrameType, kind: type) -> list[dict[str, An
 
 
 def _arguments(frame: types.FrameType, cls: type) -> dict[str, Any]:
-    parameters = list(inspect.signature(cls.__init__).parameters.values())  # type: ignore[misc]
+    parameters = list(inspect.signature(cls.__init__).parameters.values())  # type: ignore[misc]  # looked at, not called
     local = frame.f_locals
     out: dict[str, Any] = {}
     for position, parameter in enumerate(parameters):

@@ -80,7 +80,7 @@ class LightningModule(
             raise errors.runtime_error(
                 f"{type(self).__qualname__} is not attached to a `Trainer`", "Pass it to `trainer.fit(module)` first"
             )
-        return self._trainer  # type: ignore[return-value]
+        return self._trainer  # type: ignore[return-value]  # None before a trainer has it, as in Lightning
 
     @trainer.setter
     def trainer(self, trainer: L.Trainer | None) -> None:
@@ -256,7 +256,7 @@ class LightningModule(
         trainer = self._trainer
         log_fast = self._log_fast
         if log_fast is not None and log_fast(
-            trainer._hook, name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist,  # type: ignore[union-attr]
+            trainer._hook, name, value, prog_bar, logger, on_step, on_epoch, reduce_fx, enable_graph, sync_dist,  # type: ignore[union-attr]  # with `log_fast` there is a trainer
             sync_dist_group, add_dataloader_idx, batch_size, metric_attribute, rank_zero_only,
         ):  # fmt: skip
             return

@@ -55,7 +55,7 @@ class OptimizationMixin:
 
     def backward(self: Any, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Computes the gradients of ``loss``; override for another way."""
-        loss.backward(*args, **kwargs)  # type: ignore[no-untyped-call]
+        loss.backward(*args, **kwargs)
 
     def toggle_optimizer(self: Any, optimizer: Optimizer | LightningOptimizer) -> None:
         """Only this optimizer's parameters need gradients, until :meth:`untoggle_optimizer`."""

@@ -80,7 +80,7 @@ def _arguments(cls: type, checkpoint: dict[str, Any], prefix: str, overrides: di
     values = checkpoint.get(f"{prefix}hyper_parameters") or {}
     name = checkpoint.get(f"{prefix}hparams_name")
     given: dict[str, Any] = dict(values)
-    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]
+    parameters = inspect.signature(cls.__init__).parameters  # type: ignore[misc]  # looked at, not called
     if name and name != "kwargs" and name in parameters:
         from fulmen.utilities.parsing import AttributeDict
 

@@ -67,7 +67,7 @@ def write(log_dir: str, started: datetime) -> None:
 
 def _device() -> str:
     """The device in use. CUDA is asked for its name only if somebody started it: the question would start it."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         index = torch.cuda.current_device()
         return f"{torch.cuda.get_device_name(index)} (cuda:{index})"
     return "cpu"

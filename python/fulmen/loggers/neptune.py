@@ -165,7 +165,7 @@ class NeptuneLogger(Logger):
 
         from fulmen.utilities.model_summary import ModelSummary
 
-        text = str(ModelSummary(model, max_depth=max_depth))  # type: ignore[arg-type]
+        text = str(ModelSummary(model, max_depth=max_depth))  # type: ignore[arg-type]  # any module will do
         self.experiment[self._path("model", "summary")] = File.from_content(content=text, extension="txt")
 
     @rank_zero_only

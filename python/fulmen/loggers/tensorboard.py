@@ -132,7 +132,7 @@ class TensorBoardLogger(Logger):
             if package_available("tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
             else:
-                from tensorboardX import SummaryWriter  # type: ignore[no-redef]
+                from tensorboardX import SummaryWriter  # type: ignore[no-redef]  # the same class of another package
             # with room for ten events, its default, every tenth call waits for the writer's own thread
             self._experiment = SummaryWriter(log_dir=self.log_dir, **{"max_queue": _ROOM, **self._kwargs})
         return self._experiment
@@ -209,7 +209,7 @@ class TensorBoardLogger(Logger):
             writer.add_summary(summary, step)
 
     @rank_zero_only
-    def log_graph(self, model: LightningModule, input_array: Tensor | None = None) -> None:  # type: ignore[override]
+    def log_graph(self, model: LightningModule, input_array: Tensor | None = None) -> None:  # type: ignore[override]  # more arguments than the base has
         """Record the graph of a module, if the logger was made with ``log_graph=True``.
 
         Args:

@@ -34,7 +34,7 @@ class TorchSyncBatchNorm(LayerSync):
 
     def apply(self, model: Module) -> Module:
         """The module with every batch normalisation replaced."""
-        converted: Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        converted: Module = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
         return converted
 
     def revert(self, model: Module) -> Module:

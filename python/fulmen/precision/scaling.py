@@ -37,7 +37,7 @@ class ScalingPrecision(Precision):
             tensor = self.scaler.scale(tensor)
         return super().pre_backward(tensor, module)
 
-    def optimizer_step(  # type: ignore[override]
+    def optimizer_step(  # type: ignore[override]  # arguments by name, as they are passed
         self, optimizer: Optimizable, model: L.LightningModule, closure: Callable[[], Any], **kwargs: Any
     ) -> Any:
         """Runs the closure, takes the scale out, calls the hooks, clips, and lets the scaler step (or skip) and adapt.
@@ -62,11 +62,11 @@ class ScalingPrecision(Precision):
         # training_step returned None: nothing was scaled. In manual optimization a closure's result says nothing.
         skipped = result is None and bool(model.automatic_optimization)
         if not skipped and not handles_unscaling(optimizer):
-            scaler.unscale_(optimizer)  # type: ignore[arg-type]
+            scaler.unscale_(optimizer)  # type: ignore[arg-type]  # a wrapped optimizer has what is asked of it
         self._after_closure(model, optimizer)
         if skipped:
             return result
-        output = scaler.step(optimizer, **kwargs)  # type: ignore[arg-type]
+        output = scaler.step(optimizer, **kwargs)  # type: ignore[arg-type]  # a wrapped optimizer has what is asked of it
         scaler.update()
         return output
 

@@ -23,7 +23,7 @@ class TruePrecision(Precision):
         for part in module.modules():
             if isinstance(part, DeviceDtypeMixin):
                 part._dtype = self._desired_input_dtype
-        module._apply(lambda tensor: _convert_fp_tensor(tensor, self._desired_input_dtype))  # type: ignore[no-untyped-call]
+        module._apply(lambda tensor: _convert_fp_tensor(tensor, self._desired_input_dtype))
         return module
 
     def convert_input(self, data: Any) -> Any:

@@ -144,7 +144,7 @@ class GatherSource(PlacedSource):
             self._running = self._ahead(begun, description)
         else:
             self._running = self._at_once(begun, description)
-        return self._running  # type: ignore[no-any-return]
+        return self._running  # type: ignore[no-any-return]  # an attribute of any kind of pass
 
     def _look_again(self) -> Description | None:
         """The dataset as it is now; None if it is no longer what it was."""

@@ -94,7 +94,7 @@ class LookAheadSource(PlacedSource):
             self._running = stock_batches(begun, self._place)
         else:
             self._running = self._batches(begun)
-        return self._running  # type: ignore[no-any-return]
+        return self._running  # type: ignore[no-any-return]  # an attribute of any kind of pass
 
     def _batches(self, begun: StockPass) -> Iterator[Any]:
         place, limit, drawn = self._place, batches_ahead(self.loader), self._place.taken

@@ -17,4 +17,4 @@ class PlainSource(PlacedSource):
     def epoch(self) -> Iterator[Any]:
         """Start a pass; one that is taken up asks the sampler for the indices it leaves out, if there is a sampler."""
         self._running = stock_batches(begin_pass(self.loader, self._place, unwrap=False), self._place)
-        return self._running  # type: ignore[no-any-return]
+        return self._running  # type: ignore[no-any-return]  # an attribute of any kind of pass

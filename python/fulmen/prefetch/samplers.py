@@ -99,7 +99,7 @@ def index_batches(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:
     if type(batch_sampler) is BatchSampler and type(batch_sampler.sampler) is RandomSampler:
         drawn: Any = _Unwrapped(batch_sampler.sampler)
         return iter(BatchSampler(drawn, batch_sampler.batch_size, batch_sampler.drop_last))
-    return inner._sampler_iter  # type: ignore[no-any-return]
+    return inner._sampler_iter  # type: ignore[no-any-return]  # private to torch's loader
 
 
 def index_spans(loader: DataLoader[Any], inner: Any) -> Iterator[Any]:

@@ -55,4 +55,4 @@ def seed_worker(base: int, worker: int) -> None:
     torch.manual_seed(base + worker)
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        numpy.random.seed(_generate_state(base, worker))  # type: ignore[no-untyped-call]
+        numpy.random.seed(_generate_state(base, worker))

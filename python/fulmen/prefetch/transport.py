@@ -94,7 +94,7 @@ class Packer:
         self._spans: list[tuple[int, int]] = []
         file = io.BytesIO()
         pickler = pickle.Pickler(file, PROTOCOL)
-        reducers: Any = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]
+        reducers: Any = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}  # type: ignore[attr-defined]  # private to multiprocessing
         reducers[Tensor] = self._tensor
         if "numpy" in sys.modules:
             reducers[sys.modules["numpy"].ndarray] = self._array
@@ -113,7 +113,7 @@ class Packer:
 
     def _tensor(self, tensor: Tensor) -> Any:
         if not is_plain(tensor):
-            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+            return reduce_tensor(tensor)
         storage = tensor.untyped_storage()
         size = 0
         if tensor.numel():

@@ -153,7 +153,7 @@ class _Parent:
 def _set_signals() -> None:
     from torch.utils.data._utils import signal_handling
 
-    signal_handling._set_worker_signal_handlers()  # type: ignore[attr-defined]
+    signal_handling._set_worker_signal_handlers()  # type: ignore[attr-defined]  # private to torch
     if threading.current_thread() is threading.main_thread():
         # Ctrl-C reaches all processes of a terminal: it is the parent's to deal with, who ends the workers.
         # A function, as programs that the dataset starts would inherit SIG_IGN.
@@ -203,7 +203,7 @@ _NONE: Any = object()
 
 def _failure(job: Job, where: str) -> bytes:
     """The exception that is being handled, for the parent."""
-    wrapper = ExceptionWrapper(where=f"in DataLoader worker process {job.worker}")  # type: ignore[no-untyped-call]
+    wrapper = ExceptionWrapper(where=f"in DataLoader worker process {job.worker}")
     wrapper.exc_msg = f"{wrapper.exc_msg.rstrip()}\nIt was raised {where}.\n"
     try:
         pickled = pickle.dumps(wrapper)

@@ -333,12 +333,12 @@ class WorkersSource(Source):
         with untouched(self.loader):
             try:
                 if type(epoch) is int:
-                    sampler.epoch = epoch + 1  # type: ignore[union-attr]
+                    sampler.epoch = epoch + 1  # type: ignore[union-attr]  # samplers that have one get here
                 inner: Any = self._drawn or _BaseDataLoaderIter(self.loader)
                 return list(islice(iter(inner._index_sampler), self.window))
             finally:
                 if type(epoch) is int:
-                    sampler.epoch = epoch  # type: ignore[union-attr]
+                    sampler.epoch = epoch  # type: ignore[union-attr]  # samplers that have one get here
 
     def _take_next(self) -> _NextPass | None:
         guess, self._next = self._next, None
@@ -442,17 +442,17 @@ class _Pass(Iterator[Any]):
             place.arrive()
             return
         first = dict(pending)
-        for number in range(saved["position"]):  # type: ignore[index]
+        for number in range(saved["position"]):  # type: ignore[index]  # called with a saved place only
             indices = self._next_indices()
             if number >= left_out and self._source.loader.in_order:
                 first.setdefault(number, indices)
-        if saved["ended"]:  # type: ignore[index]
+        if saved["ended"]:  # type: ignore[index]  # called with a saved place only
             self._next_indices()
         place.arrive()
         for number in sorted(first):
             self._number = number
             self._add(first[number])
-        self._number = saved["position"]  # type: ignore[index]
+        self._number = saved["position"]  # type: ignore[index]  # called with a saved place only
         self._fill()
 
     def state(self, foreseeable: bool) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _rows(reader: object, header: list[str], notes: list[str]) -> Metrics:
     columns = [(at, Series(name)) for at, name in enumerate(header) if name and name not in _X_COLUMNS]
     rows = damaged = 0
     unreadable: dict[str, int] = {}
-    for row in reader:  # type: ignore[attr-defined]
+    for row in reader:  # type: ignore[attr-defined]  # a reader of rows by then
         if not row:
             continue
         step = _number(row[step_at]) if len(row) == len(header) else None

@@ -181,5 +181,5 @@ def _is_base_of(kind: type, others: tuple[type, ...]) -> bool:
 
 def attach_log(trainer: Trainer, callback: Callback) -> None:
     """Lets a callback log through the module that runs."""
-    callback.log = trainer.lightning_module.log  # type: ignore[attr-defined]
-    callback.log_dict = trainer.lightning_module.log_dict  # type: ignore[attr-defined]
+    callback.log = trainer.lightning_module.log  # type: ignore[attr-defined]  # what callbacks log by
+    callback.log_dict = trainer.lightning_module.log_dict  # type: ignore[attr-defined]  # what callbacks log by

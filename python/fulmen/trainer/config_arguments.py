@@ -39,7 +39,7 @@ def trainer_arguments(init: _Init) -> _Init:
         if resume is not None:
             self._config.resume_from_checkpoint = resume
 
-    return wrapper  # type: ignore[return-value]
+    return wrapper  # type: ignore[return-value]  # the same signature
 
 
 def from_environment(names: tuple[str, ...], environ: Mapping[str, str] | None = None) -> dict[str, Any]:

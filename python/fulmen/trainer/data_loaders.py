@@ -319,7 +319,7 @@ def _turn_shuffling_off(combined: CombinedLoader, kind: str) -> None:
         " shuffling for you."
     )
     combined.flattened = [
-        with_sampler(loader, SequentialSampler(loader.dataset), None)  # type: ignore[arg-type]
+        with_sampler(loader, SequentialSampler(loader.dataset), None)  # type: ignore[arg-type]  # has a length, or was refused before
         if isinstance(loader, DataLoader) and not has_iterable_dataset(loader)
         else loader
         for loader in combined.flattened

@@ -55,7 +55,7 @@ def _start(values: Tensor) -> tuple[Tensor, Any]:
         return values, None
     pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     pinned.copy_(values, non_blocking=True)
-    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event = torch.cuda.Event()
     event.record(torch.cuda.current_stream(values.device))
     return pinned, event
 

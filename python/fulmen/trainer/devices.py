@@ -287,12 +287,12 @@ def _precision(given: Any, plugin: Precision | None, strategy: Strategy, hardwar
     if name == "64-true":
         return DoublePrecision()
     if name in ("16-true", "bf16-true"):
-        return HalfPrecision(name)  # type: ignore[arg-type]
+        return HalfPrecision(name)  # type: ignore[arg-type]  # one of the names that were compared
     if name in ("16-mixed", "bf16-mixed"):
         device = "cpu" if isinstance(hardware, CPUAccelerator) else strategy.root_device.type
         kind = "16-bit" if name == "16-mixed" else "bfloat16"
         rank_zero_info(f"Using {kind} Automatic Mixed Precision (AMP)")
-        return MixedPrecision(name, device)  # type: ignore[arg-type]
+        return MixedPrecision(name, device)  # type: ignore[arg-type]  # one of the names that were compared
     return Precision()
 
 

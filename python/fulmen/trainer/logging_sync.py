@@ -108,7 +108,7 @@ class Synchroniser:
 
     def __init__(self, rank: int, world_size: int) -> None:
         self._rank, self._everyone = rank, tuple(range(world_size))
-        self._store = dist.PrefixStore(  # type: ignore[attr-defined]
+        self._store = dist.PrefixStore(  # type: ignore[attr-defined]  # not in the stubs
             f"fulmen/values/{next(_runs)}", dist.distributed_c10d._get_default_store()
         )
         self._round = self._ends = 0
@@ -176,10 +176,10 @@ class Synchroniser:
         shared = _shared(entries)
         if self._ends == 1:
             # where rows are merged, processes with more batches may still wait for this one
-            due = [e for e in shared if not e.synced.late]  # type: ignore[union-attr]
+            due = [e for e in shared if not e.synced.late]  # type: ignore[union-attr]  # `_shared` gives those that have it
             passengers = [e for e in due if not e.epoch]
         else:
-            due = [e for e in shared if e.synced.late and e.synced.has_new(e.updates(), step=False)]  # type: ignore[union-attr]
+            due = [e for e in shared if e.synced.late and e.synced.has_new(e.updates(), step=False)]  # type: ignore[union-attr]  # `_shared` gives those that have it
             passengers = []
         self._merge(place, entries, due, passengers, step=False, note=True)
 
@@ -241,7 +241,7 @@ class Synchroniser:
             if place[1] == turn:
                 return theirs
             # a row that this process has no batch for: it gets to know the values all the same
-            row = sorted((e for e in _of_row(everything, int(turn)) if e.synced.ranks == ranks), key=_key)  # type: ignore[union-attr]
+            row = sorted((e for e in _of_row(everything, int(turn)) if e.synced.ranks == ranks), key=_key)  # type: ignore[union-attr]  # `_shared` gives those that have it
             if _digest([_key(entry) for entry in row]) == first[3]:
                 _take(row, theirs, step=True)
 

@@ -425,7 +425,7 @@ class FitLoop:
             self._loaders.go_to(place, None)
             return None
         self._loaders.go_to(place, self._batches_begun - self.epoch_loop.batch_progress.current.completed)
-        return place["global"]  # type: ignore[no-any-return]
+        return place["global"]  # type: ignore[no-any-return]  # plain data of a file
 
     def _leave_place(self) -> None:
         """Nothing is left to do: whoever draws next draws what it would have drawn after the former run."""

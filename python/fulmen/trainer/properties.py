@@ -359,7 +359,7 @@ class PartProperties(DeviceProperties):
     @property
     def lightning_module(self) -> LightningModule:
         """The user's module; None before a run."""
-        return self.strategy.lightning_module  # type: ignore[return-value]
+        return self.strategy.lightning_module  # type: ignore[return-value]  # None before a run, as in Lightning
 
     @property
     def optimizers(self) -> list[Optimizer]:

@@ -90,7 +90,7 @@ class UnrepeatedDistributedSampler(DistributedSampler[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.total_size = len(self.dataset)  # type: ignore[arg-type]
+        self.total_size = len(self.dataset)  # type: ignore[arg-type]  # has a length, or was refused before
         self.num_samples = len(range(self.rank, self.total_size, self.num_replicas))
         if self.total_size and not self.num_samples:
             raise ValueError(

@@ -27,7 +27,7 @@ class SideStream:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream: Any = torch.cuda.Stream(device)
 
     def send(self, batch: Any) -> Any:
         """The batch on the device, for work that is queued from now on on the stream in use.

@@ -45,7 +45,7 @@ def describe_stall(trainer: Trainer, thread: int, seconds: float, usual: float) 
     """
     stage = trainer.state.stage
     training = stage is RunningStage.TRAINING or stage is None
-    loop: Any = trainer.fit_loop if training else loop_of(trainer, stage)  # type: ignore[arg-type]
+    loop: Any = trainer.fit_loop if training else loop_of(trainer, stage)  # type: ignore[arg-type]  # a stage that has a loop
     counter: Any = "batch" if training else loop._counter
     index = trainer._schedule.progress(counter)["current"]["ready"]
     frames = list(_chain(sys._current_frames().get(thread)))

@@ -120,7 +120,7 @@ class StallWatch:
             self._token = None
             return True
         schedule, now = self._trainer._schedule, time.monotonic()
-        token = tuple(schedule.progress(name)["total"]["ready"] for name in _COUNTERS)  # type: ignore[arg-type]
+        token = tuple(schedule.progress(name)["total"]["ready"] for name in _COUNTERS)  # type: ignore[arg-type]  # names of counters
         if token != self._token:
             # an evaluation does not mark each batch: its waits count from the first look that found one
             self._token, self._since = token, now

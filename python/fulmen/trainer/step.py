@@ -174,7 +174,7 @@ def _direct(trainer: Trainer) -> Step:
         if loss is not None:
             if before_backward:
                 fire(trainer, "on_before_backward", before_backward, loss)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             backward()
             if after_backward:
                 fire(trainer, "on_after_backward", after_backward)

@@ -266,7 +266,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             ckpt_path = self._config.resume_from_checkpoint
         self._config.warn_at_fit()
         self._guard_sources(module, datamodule, train=train_dataloaders, val=val_dataloaders)
-        return run.execute(  # type: ignore[no-any-return]
+        return run.execute(  # type: ignore[no-any-return]  # what `choose` gives
             self,
             TrainerFn.FITTING,
             module,
@@ -338,7 +338,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             datamodule, dataloaders = dataloaders, None
         self.predict_loop.return_predictions = True if return_predictions is None else return_predictions
         self._guard_sources(module, datamodule, predict=dataloaders)
-        return run.execute(  # type: ignore[no-any-return]
+        return run.execute(  # type: ignore[no-any-return]  # what `choose` gives
             self,
             TrainerFn.PREDICTING,
             module,
@@ -362,7 +362,7 @@ class Trainer(StateProperties, LimitProperties, PartProperties):
             datamodule, dataloaders = dataloaders, None
         self._guard_sources(module, datamodule, **{"val" if fn is TrainerFn.VALIDATING else "test": dataloaders})
         choose = partial(self._checkpoints.choose, fn, ckpt_path, model_given=given)
-        return run.execute(self, fn, module, choose, weights_only, verbose)  # type: ignore[no-any-return]
+        return run.execute(self, fn, module, choose, weights_only, verbose)  # type: ignore[no-any-return]  # what `choose` gives
 
     def _enter(self, fn: TrainerFn, stage: RunningStage) -> None:
         self.state.fn, self.state.status, self.state.stage = fn, TrainerStatus.RUNNING, stage

@@ -106,4 +106,4 @@ class LRFinder:
             ax.plot(self.results["lr"][place], self.results["loss"][place], "o", color="red", markersize=10)
         if show:
             plt.show()
-        return figure  # type: ignore[no-any-return]
+        return figure  # type: ignore[no-any-return]  # matplotlib has no types here

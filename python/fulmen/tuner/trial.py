@@ -169,8 +169,8 @@ def _fresh_state(trainer: Trainer) -> str:
     epochs = dict.fromkeys(("ready", "started", "processed", "completed"), completed)
     fresh.set_progress("epoch", {"total": epochs, "current": epochs})
     for name in _COUNTERS:
-        total = now.progress(name)["total"]  # type: ignore[arg-type]
-        fresh.set_progress(name, {"total": total})  # type: ignore[arg-type]
+        total = now.progress(name)["total"]  # type: ignore[arg-type]  # names of counters
+        fresh.set_progress(name, {"total": total})  # type: ignore[arg-type]  # names of counters
     fresh.closed_windows = now.closed_windows
     return fresh.state()
 

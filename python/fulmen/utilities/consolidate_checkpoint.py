@@ -29,8 +29,8 @@ def load_distributed_checkpoint(folder: _PATH) -> dict[str, Any]:
         FileNotFoundError: it is no such folder.
     """
     # torch has no public way to load without knowing the keys, except from file to file
-    from torch.distributed.checkpoint import FileSystemReader  # type: ignore[attr-defined]
-    from torch.distributed.checkpoint.format_utils import _EmptyStateDictLoadPlanner  # type: ignore[attr-defined]
+    from torch.distributed.checkpoint import FileSystemReader  # type: ignore[attr-defined]  # not in the stubs
+    from torch.distributed.checkpoint.format_utils import _EmptyStateDictLoadPlanner  # type: ignore[attr-defined]  # not in the stubs
     from torch.distributed.checkpoint.state_dict_loader import _load_state_dict
 
     metadata = Path(folder, METADATA_FILENAME)
@@ -39,7 +39,7 @@ def load_distributed_checkpoint(folder: _PATH) -> dict[str, Any]:
             f"checkpoint_folder: expected a sharded checkpoint, a folder with a `{METADATA_FILENAME}`, got {folder}."
         )
     checkpoint: dict[str, Any] = {}
-    planner = _EmptyStateDictLoadPlanner()  # type: ignore[no-untyped-call]
+    planner = _EmptyStateDictLoadPlanner()
     _load_state_dict(checkpoint, storage_reader=FileSystemReader(folder), planner=planner, no_dist=True)
     checkpoint.update(torch.load(metadata, map_location="cpu"))
     return checkpoint

@@ -63,7 +63,7 @@ def _sizes(batch: Any) -> Iterator[int | None]:
         yield batch.shape[0] if batch.ndim else 1
     elif isinstance(batch, str) or not isinstance(batch, Iterable):
         if is_dataclass_instance(batch):
-            for name in (field.name for field in fields(batch)):  # type: ignore[arg-type]
+            for name in (field.name for field in fields(batch)):  # type: ignore[arg-type]  # a dataclass by then
                 yield from _sizes(getattr(batch, name))
         else:
             yield None
@@ -80,7 +80,7 @@ def has_iterable_dataset(dataloader: object) -> bool:
 def sized_len(dataloader: object) -> int | None:
     """``len(dataloader)``, or None if it has no length or says so with NotImplementedError."""
     try:
-        return len(dataloader)  # type: ignore[arg-type]
+        return len(dataloader)  # type: ignore[arg-type]  # asked for its length on trial
     except (TypeError, NotImplementedError):
         return None
 

@@ -29,5 +29,5 @@ def measure_flops(
     with FlopCounterMode(display=False) as counter:
         output = forward_fn()
         if loss_fn is not None:
-            loss_fn(output).backward()  # type: ignore[no-untyped-call]
+            loss_fn(output).backward()
     return int(counter.get_total_flops())

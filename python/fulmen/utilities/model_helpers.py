@@ -92,7 +92,7 @@ class _ModuleMode:
             submodule.training = self.mode.get(name, submodule.training)
 
 
-class _restricted_classmethod_impl(classmethod, Generic[_T, _P, _R]):  # type: ignore[type-arg]
+class _restricted_classmethod_impl(classmethod, Generic[_T, _P, _R]):  # type: ignore[type-arg]  # a generic subclass of what is none
     """A class method that cannot be called on an instance, where its result would be lost."""
 
     def __init__(self, method: Callable[Concatenate[type[_T], _P], _R]) -> None:
@@ -100,7 +100,7 @@ class _restricted_classmethod_impl(classmethod, Generic[_T, _P, _R]):  # type: i
         self.method = method
 
     def __get__(self, instance: _T | None, cls: type[_T] | None = None) -> Callable[_P, _R]:
-        owner: type[_T] = type(instance) if cls is None else cls  # type: ignore[assignment]
+        owner: type[_T] = type(instance) if cls is None else cls  # type: ignore[assignment]  # of the class that was asked
 
         @functools.wraps(self.method)
         def bound(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -112,7 +112,7 @@ class _restricted_classmethod_impl(classmethod, Generic[_T, _P, _R]):  # type: i
                 )
             return self.method(owner, *args, **kwargs)
 
-        bound.__func__ = self.method  # type: ignore[attr-defined]
+        bound.__func__ = self.method  # type: ignore[attr-defined]  # a bound method has one
         return bound
 
 

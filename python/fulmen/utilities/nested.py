@@ -45,11 +45,11 @@ def apply_to_collection(
             items = ((key, walk(element)) for key, element in value.items())
             if isinstance(value, defaultdict):
                 return type(value)(value.default_factory, OrderedDict(items))
-            return type(value)(OrderedDict(items))  # type: ignore[call-arg]
+            return type(value)(OrderedDict(items))  # type: ignore[call-arg]  # built as its class is
         if is_namedtuple(value):
             return type(value)(*map(walk, value))
         if isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | range | memoryview):
-            return type(value)([walk(element) for element in value])  # type: ignore[call-arg]
+            return type(value)([walk(element) for element in value])  # type: ignore[call-arg]  # built as its class is
         if is_dataclass_instance(value):
             return _walk_dataclass(value, walk)
         return value

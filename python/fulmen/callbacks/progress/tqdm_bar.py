@@ -48,7 +48,7 @@ class Tqdm(_tqdm):
         return self._pace.next_draw
 
     @property
-    def format_dict(self) -> Mapping[str, Any]:  # type: ignore[override]
+    def format_dict(self) -> Mapping[str, Any]:  # type: ignore[override]  # a property in tqdm too, typed as an attribute
         """What the bar's format may name."""
         left = self._fit_left()
         return {**super().format_dict, "fit_left": "" if left is None else f", fit {clock(left)}"}
@@ -83,7 +83,7 @@ class Tqdm(_tqdm):
         super().reset(total)
         self._quiet = False
 
-    def display(self, *args: Any, **kwargs: Any) -> bool | None:  # type: ignore[override]
+    def display(self, *args: Any, **kwargs: Any) -> bool | None:  # type: ignore[override]  # takes what tqdm passes
         """Draw the bar, or write a line if one is due. Arguments as tqdm's, whose bar in notebooks has others."""
         if isinstance(self._pace, LinePace):
             self._write_line(self._pace, at_end=False)
@@ -119,8 +119,8 @@ class Tqdm(_tqdm):
         if self.leave and self.n:
             self._write_line(pace, at_end=True, anyway=True)
         self.disable = True
-        with self.get_lock():  # type: ignore[no-untyped-call]
-            self._decr_instances(self)  # type: ignore[attr-defined]
+        with self.get_lock():
+            self._decr_instances(self)  # type: ignore[attr-defined]  # private to tqdm
 
     def _write_line(self, pace: LinePace, at_end: bool, anyway: bool = False) -> None:
         if not self.n or not (anyway or pace.is_due(at_end)):

@@ -56,7 +56,7 @@ class _Ring:
         self.buffers[self.turn][:count].copy_(source, non_blocking=True)
         self.ahead = (number, offset, count)
         if storage.device.type == "cuda":
-            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.event = torch.cuda.Event()
             self.event.record(torch.cuda.current_stream(storage.device))
 
     def _wait(self) -> None:
@@ -137,13 +137,13 @@ class Staging:
     def _refreshed(self, devices: set[torch.device]) -> list[Any]:
         for device in devices:
             if device.type == "cuda" and device not in self._streams:
-                self._streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+                self._streams[device] = torch.cuda.Stream(device)
         return list(self._streams.values())
 
     def _record(self) -> list[tuple[torch.device, Any]]:
         recorded = []
         for device, stream in self._streams.items():
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event = torch.cuda.Event()
             event.record(stream)
             recorded.append((device, event))
         return recorded

@@ -201,20 +201,20 @@ class Loader:
         """A storage as the argument of torch's own functions."""
         dtype = _dtype(kind)
         storage = self.storage(kind, key, location, numel)
-        return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)  # type: ignore[no-untyped-call]
+        return torch.storage.TypedStorage(wrap_storage=storage, dtype=dtype, _internal=True)
 
     def _make(self, entry: str, size: int) -> torch.UntypedStorage:
         start, there = self.file.entry(entry)
         if there < size:
             raise DamagedCheckpoint(f"{entry} has {there} bytes, and {size} are wanted")
         if size == 0:
-            return torch.UntypedStorage(0)  # type: ignore[no-untyped-call]
+            return torch.UntypedStorage(0)
         if self.map_file:
             if self.whole is None:
                 self.whole = _map(self.file)
             view: torch.UntypedStorage = self.whole[start : start + size]
             return view
-        storage: torch.UntypedStorage = torch.UntypedStorage(size)  # type: ignore[no-untyped-call]
+        storage: torch.UntypedStorage = torch.UntypedStorage(size)
         self.file.read_into(entry, storage.data_ptr(), size)
         return storage
 

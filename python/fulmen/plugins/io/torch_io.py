@@ -119,7 +119,7 @@ class _Remembering:
 def _save_into(file: IO[bytes], checkpoint: dict[str, Any]) -> None:
     remembering = _Remembering(file)
     try:
-        torch.save(checkpoint, remembering)  # type: ignore[arg-type]
+        torch.save(checkpoint, remembering)  # type: ignore[arg-type]  # a file as far as torch asks
     except RuntimeError as error:
         if remembering.error is not None:
             raise remembering.error from error
