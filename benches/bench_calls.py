@@ -66,7 +66,7 @@ def calls(core: Any) -> Callable[[], tuple[float, float]]:
         for _ in range(CALLS):
             begin(False, None)
             schedule.batch_idx  # noqa: B018 (reading it is the call)
-            schedule.accumulate  # noqa: B018
+            schedule.accumulate  # noqa: B018 (the same)
             zeroed()
             stepped()
             processed()

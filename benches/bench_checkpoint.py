@@ -183,7 +183,7 @@ def bench_small(folder: Path, rounds: int) -> dict[str, float]:
 def module_of(lightning: Any, layers: int) -> Any:
     """A chain of square layers, whose step takes longer than a copy of the state."""
 
-    class Chain(lightning.LightningModule):  # type: ignore[name-defined, misc]
+    class Chain(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
             self.layers = torch.nn.Sequential(*(torch.nn.Linear(WIDTH, WIDTH, bias=False) for _ in range(layers)))
@@ -197,7 +197,7 @@ def module_of(lightning: Any, layers: int) -> Any:
     return Chain()
 
 
-class Batches(torch.utils.data.Dataset):  # type: ignore[type-arg]
+class Batches(torch.utils.data.Dataset):
     def __init__(self, steps: int) -> None:
         self.steps = steps
 
@@ -220,7 +220,7 @@ def train(lightning: Any, plugins: list[Any], folder: Path, megabytes: int) -> d
         lightning.pytorch.callbacks.ModelCheckpoint
         if hasattr(lightning, "pytorch")
         else lightning.callbacks.ModelCheckpoint
-    ):  # type: ignore[name-defined, misc]
+    ):
         def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
             begin = time.perf_counter()
             super().on_train_batch_end(*args, **kwargs)

@@ -136,7 +136,7 @@ def trained(package: Any, logs: int = 0, depth: int = 1, log: dict[str, Any] | N
     def run(steps: int) -> Figures:
         stamps, names, arguments = Stamps(), [f"value{i}" for i in range(logs)], log or {}
 
-        class Model(package.LightningModule):  # type: ignore[misc]
+        class Model(package.LightningModule):
             def __init__(self) -> None:
                 super().__init__()
                 self.layer = layers(depth)
@@ -228,7 +228,7 @@ def ignite(logs: bool) -> Run:
 def fifty(package: Any) -> list[Any]:
     """Callbacks that have nothing to do with batches."""
 
-    class Idle(package.Callback):  # type: ignore[misc]
+    class Idle(package.Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             """Nothing."""
 
@@ -301,7 +301,7 @@ def measure(kinds: dict[str, Run], floor: Run, steps: int, rounds: int) -> dict[
             after = floor(steps)
             if number:  # the first round warms up
                 total[name].append(taken)
-                extra[name].append(tuple(t - (a + b) / 2 for t, a, b in zip(taken, before, after, strict=True)))  # type: ignore[arg-type]
+                extra[name].append(tuple(t - (a + b) / 2 for t, a, b in zip(taken, before, after, strict=True)))
                 raw.append(after)
             before = after
     table = {"hand-written loop": {"step": _median(raw, 0), "extra": 0.0, "with rows": 0.0, "mean": 0.0}}

@@ -100,7 +100,7 @@ def child(code: str, *arguments: str | Path, shim: Path | None = None, **options
     if shim is not None:
         environment["LD_PRELOAD"] = str(shim)
     command = [sys.executable, "-W", "ignore", "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)  # type: ignore[call-overload]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, **options)
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
 
@@ -171,7 +171,7 @@ def test_file_size_limit(tmp_path: Path) -> None:
     import resource
 
     path = old(tmp_path / "run")
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # noqa: E731
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))  # noqa: E731 (one of several functions of this name)
     name, code, message = json.loads(child(SAVE, json.dumps([(str(path), "synchronous", "")]), preexec_fn=limit))
     assert code == errno.EFBIG and "a.ckpt" in message
     is_old(path)

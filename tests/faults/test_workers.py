@@ -155,7 +155,7 @@ def test_timeout() -> None:
         next(run)
     assert time.monotonic() - start < 5
     source.loader.dataset.bad = None
-    source.crew.workers[1].kill()  # type: ignore[attr-defined]
+    source.crew.workers[1].kill()
     source.close()
 
 

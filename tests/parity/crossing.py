@@ -33,7 +33,7 @@ def make_module(L: Any, kind: str, dropout: float) -> Any:
     """
     manual = kind == "manual"
 
-    class Net(L.LightningModule):  # type: ignore[misc, name-defined]
+    class Net(L.LightningModule):
         def __init__(self, width: int = 8) -> None:
             super().__init__()
             self.save_hyperparameters()

@@ -71,7 +71,7 @@ def run(name: str, make: Callable[[Any, Any], Any], folder: Path, *, resume: boo
     epochs = options.pop("max_epochs", 5)
     seen: dict[str, Any] = {"groups": []}
 
-    class Watch(L.Callback):  # type: ignore[name-defined, misc]
+    class Watch(L.Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
             # Lightning does not restore the generators on a resume
             torch.manual_seed(trainer.current_epoch)

@@ -56,7 +56,7 @@ class StochasticWeightAveraging(Callback):
         annealing_epochs: int = 10,
         annealing_strategy: Literal["cos", "linear"] = "cos",
         avg_fn: _AVG_FN | None = None,
-        device: torch.device | str | None = torch.device("cpu"),  # noqa: B008
+        device: torch.device | str | None = torch.device("cpu"),  # noqa: B008 (nothing changes it)
     ) -> None:
         _check_arguments(swa_lrs, swa_epoch_start, avg_fn, device)
         self.n_averaged: Tensor | None = None

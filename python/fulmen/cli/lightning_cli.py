@@ -17,7 +17,7 @@ from fulmen.trainer.trainer import Trainer
 from fulmen.utilities.types import LRSchedulerTypeTuple, LRSchedulerTypeUnion
 
 # evaluated by tools that look at signatures, which know these forms in every Python version
-ArgsType = Optional[Union[list[str], dict[str, Any]]]  # noqa: UP007, UP045
+ArgsType = Optional[Union[list[str], dict[str, Any]]]  # noqa: UP007, UP045 (a value that scripts import and inspect)
 OptimizerCallable = Callable[[Any], Optimizer]
 
 _DESCRIPTION = "Lightning Trainer command line tool"

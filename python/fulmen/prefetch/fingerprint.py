@@ -70,7 +70,7 @@ def _sampled(items: Any) -> list[Any]:
 
 def _filled(cell: Any) -> bool:
     try:
-        cell.cell_contents  # noqa: B018
+        cell.cell_contents  # noqa: B018 (raises where it is empty)
     except ValueError:
         return False
     return True

@@ -104,6 +104,6 @@ class Profiler(ABC):
             else:
                 folder = os.fspath(self.dirpath or ".")
                 os.makedirs(folder, exist_ok=True)
-                self._output_file = open(os.path.join(folder, self._report_name()), "a", encoding="utf-8")  # noqa: SIM115
+                self._output_file = open(os.path.join(folder, self._report_name()), "a", encoding="utf-8")  # noqa: SIM115 (stays open as long as the profiler)
                 self._write_stream = self._output_file.write
         return self._write_stream

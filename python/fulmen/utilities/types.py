@@ -2,7 +2,7 @@
 
 They are evaluated at import, also by tools that look at the signatures, so they keep to `Union` and `Optional`.
 """
-# ruff: noqa: UP007, UP045
+# ruff: noqa: UP007, UP045 (values that scripts import and inspect)
 
 from __future__ import annotations
 

@@ -277,4 +277,4 @@ def test_parts_can_be_imported_from_the_module() -> None:
     assert CustomProgress.__name__ == "CustomProgress"
     assert MetricsTextColumn.__name__ == "MetricsTextColumn"
     with pytest.raises(ImportError):
-        from fulmen.callbacks.progress.rich_progress import Nothing  # noqa: F401
+        from fulmen.callbacks.progress.rich_progress import Nothing  # noqa: F401 (importing it is the test)

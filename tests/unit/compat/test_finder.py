@@ -88,9 +88,9 @@ def test_star_import(alias):
 
 def test_a_missing_class_says_that_fulmen_lacks_it(alias):
     with pytest.raises(ImportError, match=r"fulmen has no `fulmen.callbacks.NoSuchThing`.*lightning.pytorch.callbacks"):
-        from lightning.pytorch.callbacks import NoSuchThing  # noqa: F401
+        from lightning.pytorch.callbacks import NoSuchThing  # noqa: F401 (importing it is the test)
     with pytest.raises(ImportError, match="NoSuchThing"):
-        from lightning.pytorch.callbacks.early_stopping import NoSuchThing  # noqa: F401, F811
+        from lightning.pytorch.callbacks.early_stopping import NoSuchThing  # noqa: F401, F811 (importing it is the test)
     assert not hasattr(importlib.import_module("lightning.pytorch.callbacks"), "NoSuchThing")
 
 
@@ -150,7 +150,7 @@ def test_patching_a_name_that_lives_elsewhere(alias):
 
 def test_fulmens_own_modules_stay_untouched(alias):
     import lightning.pytorch.core.saving
-    import lightning.pytorch.trainer.connectors.logger_connector.result  # noqa: F401
+    import lightning.pytorch.trainer.connectors.logger_connector.result  # noqa: F401 (importing it is the test)
 
     assert not isinstance(sys.modules["fulmen.core"].saving, AliasModule)
     assert not hasattr(sys.modules["fulmen.trainer"], "connectors")
@@ -161,7 +161,7 @@ def test_install_twice_and_uninstall():
     fulmen.compat.install()
     fulmen.compat.install()
     assert fulmen.compat.is_installed() and len(sys.meta_path) == len(before) + 2
-    import lightning.pytorch.callbacks.timer  # noqa: F401
+    import lightning.pytorch.callbacks.timer  # noqa: F401 (importing it is the test)
 
     fulmen.compat.uninstall()
     assert not fulmen.compat.is_installed() and sys.meta_path == before and not aliased()

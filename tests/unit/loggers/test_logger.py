@@ -43,8 +43,8 @@ def test_a_logger_has_to_define_four_things() -> None:
 def test_what_a_logger_has_by_itself() -> None:
     logger = Minimal()
     assert (logger.save_dir, logger.root_dir, logger.log_dir, logger.group_separator) == (None, None, None, "/")
-    logger.log_graph(None)  # type: ignore[arg-type]
-    logger.after_save_checkpoint(None)  # type: ignore[arg-type]
+    logger.log_graph(None)
+    logger.after_save_checkpoint(None)
     logger.finalize("success")
     assert logger.saved == 1
 

@@ -174,7 +174,7 @@ def test_wandb_checkpoints(wandb: Any, tmp_path: Path) -> None:
     logger = WandbLogger(log_model=True, add_file_policy="immutable")
     callback = Checkpoints(tmp_path)
     callback.write("a.ckpt", 100, best=True)
-    logger.after_save_checkpoint(callback)  # type: ignore[arg-type]
+    logger.after_save_checkpoint(callback)
     logger.finalize("failed")
     _ = logger.experiment
     wandb.Artifact.assert_not_called()
@@ -199,7 +199,7 @@ def test_wandb_artifacts(wandb: Any, tmp_path: Path) -> None:
     logger = WandbLogger(experiment=Mock())
     logger.use_artifact("b", "model")
     logger.experiment.use_artifact.assert_called_once_with("b", type="model")
-    logger.watch("net", log="all", log_freq=3, log_graph=False)  # type: ignore[arg-type]
+    logger.watch("net", log="all", log_freq=3, log_graph=False)
     logger.experiment.watch.assert_called_once_with("net", log="all", log_freq=3, log_graph=False)
 
 
@@ -249,7 +249,7 @@ def test_comet(comet: Any) -> None:
     getattr(logger.experiment, "__internal_api__log_parameters__").assert_called_once_with(
         parameters={"a": {"b": 1}}, framework="pytorch-lightning", flatten_nested=True, source="manual"
     )
-    logger.log_graph("net")  # type: ignore[arg-type]
+    logger.log_graph("net")
     getattr(logger.experiment, "__internal_api__set_model_graph__").assert_called_once_with(
         graph="net", framework="pytorch-lightning"
     )
@@ -383,7 +383,7 @@ def test_mlflow_checkpoints(client: Any, tmp_path: Path) -> None:
     _ = logger.experiment
     callback = Checkpoints(tmp_path)
     callback.write("a.ckpt", 100, best=True)
-    logger.after_save_checkpoint(callback)  # type: ignore[arg-type]
+    logger.after_save_checkpoint(callback)
     client.log_artifact.assert_called_once_with("run", str(tmp_path / "a.ckpt"), "a")
     assert texts["aliases.txt"] == "['latest', 'best']"
     assert yaml.safe_load(texts["metadata.yaml"])["Checkpoint"]["monitor"] == "loss"
@@ -467,7 +467,7 @@ def test_neptune_offline_has_an_id(neptune: Any) -> None:
 
 def test_neptune_checkpoints(neptune: Any, tmp_path: Path) -> None:
     logger, callback = NeptuneLogger(), Checkpoints(tmp_path)
-    callback.dirpath = str(tmp_path)  # type: ignore[attr-defined]
+    callback.dirpath = str(tmp_path)
     run = logger.experiment
     callback.write("a.ckpt", 100)
     callback.write("b=0.5.ckpt", 200, best=True)

@@ -145,7 +145,7 @@ def test_graph(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     logger = TensorBoardLogger(tmp_path, log_graph=True)
-    logger.log_graph(Net(torch.zeros(1, 3)))  # type: ignore[arg-type]
+    logger.log_graph(Net(torch.zeros(1, 3)))
     logger.finalize("success")
     events = EventAccumulator(logger.log_dir)
     events.Reload()
@@ -174,10 +174,10 @@ def test_graph_of_a_module_in_a_trainer(tmp_path: Path) -> None:
 def test_graph_without_example(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, log_graph=True)
     with pytest.warns(UserWarning, match="example_input_array` is not set"):
-        logger.log_graph(Net(None))  # type: ignore[arg-type]
+        logger.log_graph(Net(None))
     with pytest.warns(UserWarning, match="which cannot be traced"):
-        logger.log_graph(Net([torch.zeros(1, 3)]))  # type: ignore[arg-type]
-    TensorBoardLogger(tmp_path).log_graph(Net(None))  # type: ignore[arg-type]
+        logger.log_graph(Net([torch.zeros(1, 3)]))
+    TensorBoardLogger(tmp_path).log_graph(Net(None))
 
 
 def test_pickle(tmp_path: Path) -> None:

@@ -131,4 +131,4 @@ def test_scan_checkpoints_again(callback: Any) -> None:
 
 
 def test_scan_checkpoints_of_a_callback_without_scores() -> None:
-    assert u._scan_checkpoints(SimpleNamespace(), {}) == []  # type: ignore[arg-type]
+    assert u._scan_checkpoints(SimpleNamespace(), {}) == []

@@ -87,6 +87,6 @@ def test_recorder(workers):
         assert [b.tolist() for b in batches] == recorder.seen_batch_indices
     assert (recorder.batch_size, recorder.drop_last) == (2, False)
     with pytest.raises(AttributeError):
-        recorder.no_such_thing  # noqa: B018
+        recorder.no_such_thing  # noqa: B018 (reading it is the test)
     for new in (copy.copy(recorder), copy.deepcopy(recorder), pickle.loads(pickle.dumps(recorder))):
         assert list(new) == [[0, 1], [2, 3], [4]]

@@ -84,7 +84,7 @@ def test_without_a_module(tmp_path: Path) -> None:
 
 
 def test_hooks_for_loaders_that_are_passed_are_not_asked(tmp_path: Path) -> None:
-    trainer, data = make(tmp_path), DataLoader(torch.ones(4, 32))  # type: ignore[arg-type]
+    trainer, data = make(tmp_path), DataLoader(torch.ones(4, 32))
     assert "train_dataloader: BoringModel" in said(trainer, HOOKS, BoringModel())
     hooks = said(trainer, HOOKS, BoringModel(), train_dataloaders=data)
     assert "train_dataloader" not in hooks and "val_dataloader: BoringModel" in hooks
@@ -216,7 +216,7 @@ def test_feeds(tmp_path: Path) -> None:
     text = said(trainer, FEEDS, train_dataloaders={"a": memory, "b": [1, 2]}, val_dataloaders=memory)
     assert "train 0: DataLoader: gather (its dataset lies in memory" in text
     assert "train 1: list: plain (list is no torch DataLoader)" in text and "val: DataLoader: gather" in text
-    trainer.fit(BoringModel(), DataLoader(torch.ones(4, 32)))  # type: ignore[arg-type]
+    trainer.fit(BoringModel(), DataLoader(torch.ones(4, 32)))
     assert trainer.fit_loop._loaders.sources[0].why in said(trainer, FEEDS)
     assert "train: DataLoader, 2 batches: " in said(trainer, FEEDS)
     assert "prefetching is switched off" in said(make(tmp_path, prefetch="off"), FEEDS, train_dataloaders=memory)

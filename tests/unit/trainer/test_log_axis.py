@@ -146,7 +146,7 @@ def test_what_nobody_can_count_is_refused(tmp_path: Path) -> None:
             return iter(torch.randn(8, 4))
 
     class Fetches(Net):
-        def training_step(self, dataloader_iter: Any) -> torch.Tensor:  # type: ignore[override]
+        def training_step(self, dataloader_iter: Any) -> torch.Tensor:
             batch, index, _ = next(dataloader_iter)
             return super().training_step([batch], index)
 
@@ -155,7 +155,7 @@ def test_what_nobody_can_count_is_refused(tmp_path: Path) -> None:
         make(tmp_path, "epoch", False).fit(Net(), endless)
     with pytest.raises(MisconfigurationException, match="dataloader_iter"):
         make(tmp_path, "samples", False).fit(Fetches(), loader())
-    shapeless = DataLoader(range(8), batch_size=4, collate_fn=lambda samples: object())  # type: ignore[arg-type]
+    shapeless = DataLoader(range(8), batch_size=4, collate_fn=lambda samples: object())
     with pytest.raises(MisconfigurationException, match=r'log_axis="samples"'):
         make(tmp_path, "samples", False).fit(Net(), shapeless)
     rows = Rows()

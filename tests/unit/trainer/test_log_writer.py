@@ -95,7 +95,7 @@ class Model(L.LightningModule):
 
 def loader(batches: int = 12) -> DataLoader[Any]:
     data = torch.arange(batches * 4.0).reshape(batches, 4) / 100
-    return DataLoader(data, batch_size=1)  # type: ignore[arg-type]
+    return DataLoader(data, batch_size=1)
 
 
 def trainer(tmp_path: Path, *loggers: Any, **options: Any) -> L.Trainer:
@@ -218,7 +218,7 @@ def test_who_can_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = CSVLogger(tmp_path)
     assert can_wait(logger) and can_wait(Renamed(tmp_path)) and can_wait(TensorBoardLogger(tmp_path))
     assert not can_wait(Mine(tmp_path))
-    assert not can_wait(L.loggers.logger.DummyLogger())  # type: ignore[attr-defined]
+    assert not can_wait(L.loggers.logger.DummyLogger())
     assert not can_wait(mock.Mock())
     with mock.patch.object(CSVLogger, "log_metrics"):
         assert not can_wait(logger)

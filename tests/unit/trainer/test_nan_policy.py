@@ -91,7 +91,7 @@ def test_skip_step_leaves_out_the_step_and_counts_on(tmp_path: Path, form: type[
 
 @pytest.mark.parametrize("form", FORMS)
 def test_skip_step_trains_as_if_the_step_had_returned_nothing(tmp_path: Path, form: type[Net]) -> None:
-    class Returns(form):  # type: ignore[misc, valid-type]
+    class Returns(form):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = super().training_step(batch, batch_idx)
             return None if batch_idx == BAD else loss
@@ -123,7 +123,7 @@ def test_skip_step_drops_a_whole_window(tmp_path: Path, form: type[Net]) -> None
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("hook", ["on_after_backward", "on_before_optimizer_step"])
 def test_skip_step_sees_what_hooks_log_about_gradients(tmp_path: Path, form: type[Net], hook: str) -> None:
-    class Norms(form):  # type: ignore[misc, valid-type]
+    class Norms(form):
         def log_something(self, batch_idx: int, loss: torch.Tensor) -> None:
             self.now = batch_idx
 
@@ -139,7 +139,7 @@ def test_skip_step_sees_what_hooks_log_about_gradients(tmp_path: Path, form: typ
 
 @pytest.mark.parametrize("form", FORMS)
 def test_skip_step_looks_at_the_loss(tmp_path: Path, form: type[Net]) -> None:
-    class Silent(form):  # type: ignore[misc, valid-type]
+    class Silent(form):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             loss = super().training_step(batch, batch_idx)
             return {"loss": loss * math.nan if batch_idx == BAD else loss, "more": 1}
@@ -165,7 +165,7 @@ def test_every_skip_counts_and_few_are_told(tmp_path: Path) -> None:
         trainer = fit(tmp_path, net, "skip_step")
     told = [str(w.message) for w in caught if "skip_step" in str(w.message)]
     assert [text.rsplit(" ", 1)[1] for text in told] == ["1.", "2.", "4.", "8."]
-    assert trainer._ledger.dropped == 8  # type: ignore[attr-defined]
+    assert trainer._ledger.dropped == 8
     assert not any(moved(net))
 
 
@@ -237,7 +237,7 @@ class _Elsewhere(torch.Tensor):
     """A tensor that says it is on a device, to fold like one there."""
 
     @property
-    def device(self) -> torch.device:  # type: ignore[override]
+    def device(self) -> torch.device:
         return torch.device("cuda")
 
 
@@ -294,7 +294,7 @@ def test_skip_step_says_where_it_cannot_be_followed(tmp_path: Path) -> None:
             self.automatic_optimization = False
 
     class Quasi(Net):
-        optimizer = torch.optim.LBFGS  # type: ignore[assignment]
+        optimizer = torch.optim.LBFGS
 
     for net, words in ((Manual(), "automatic optimization with one optimizer"), (Quasi(), "LBFGS")):
         with pytest.raises(MisconfigurationException, match=words):
@@ -312,7 +312,7 @@ def test_ignore_takes_no_part(tmp_path: Path) -> None:
     # the step consists of the very same calls
     step, optimizer = net.training_step, trainer.optimizers[0]
     assert watched_step(trainer, step) is step and watched_optimizer(trainer, optimizer) is optimizer
-    whole: Any = lambda batch, batch_idx, flags: None  # noqa: E731
+    whole: Any = lambda batch, batch_idx, flags: None  # noqa: E731 (a function that is only compared)
     assert watched_window(trainer, whole, 1) is whole
 
 
@@ -322,7 +322,7 @@ def test_a_second_run_starts_with_nothing_found(tmp_path: Path) -> None:
         trainer = fit(tmp_path, net, "skip_step")
     trainer.fit_loop.max_epochs = 2
     trainer.fit(Net(), DataLoader(TensorDataset(torch.randn(4, 4)), batch_size=2))
-    assert trainer._ledger.dropped == 0  # type: ignore[attr-defined]
+    assert trainer._ledger.dropped == 0
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_stream_and_several_loaders(tmp_path: Path, caplog: pytest.LogCaptureF
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             return super().training_step(batch[1], batch_idx)
 
-    quick = DataLoader(torch.ones(8, 32))  # type: ignore[arg-type]
+    quick = DataLoader(torch.ones(8, 32))
     fit(tmp_path, [quick, DataLoader(Stream())], net=Several())
     text = said(caplog)[0]
     assert "Loader 1: DataLoader over Stream; plain (its dataset is an iterable)." in text
@@ -190,8 +190,8 @@ def test_what_is_long_and_no_wait_for_data(tmp_path: Path, caplog: pytest.LogCap
         def validation_step(self, batch: Any, batch_idx: int) -> None:
             time.sleep(0.03)
 
-    data = DataLoader(torch.ones(2, 32))  # type: ignore[arg-type]
-    fit(tmp_path, data, DataLoader(torch.ones(30, 32)), net=Slow())  # type: ignore[arg-type]
+    data = DataLoader(torch.ones(2, 32))
+    fit(tmp_path, data, DataLoader(torch.ones(30, 32)), net=Slow())
     assert said(caplog) == []
 
 
@@ -228,7 +228,7 @@ def test_the_thread_is_gone_after_an_exception(tmp_path: Path, end: type[BaseExc
             raise end
 
     with pytest.raises(end):
-        fit(tmp_path, DataLoader(torch.ones(8, 32)), net=Fails())  # type: ignore[arg-type]
+        fit(tmp_path, DataLoader(torch.ones(8, 32)), net=Fails())
     assert not watching()
 
 
@@ -242,7 +242,7 @@ def test_a_fork_within_a_fit_ends_well(tmp_path: Path) -> None:
 
     def run() -> None:
         try:
-            fit(tmp_path, DataLoader(torch.ones(4, 32)), net=Forks())  # type: ignore[arg-type]
+            fit(tmp_path, DataLoader(torch.ones(4, 32)), net=Forks())
             _, code = os.wait()
             os._exit(os.waitstatus_to_exitcode(code) * 10)
         except SystemExit as ended:
@@ -264,7 +264,7 @@ def test_barebones_has_no_watch(tmp_path: Path) -> None:
 
     L.Trainer(barebones=True, max_epochs=1, accelerator="cpu", limit_val_batches=0).fit(
         Looks(),
-        DataLoader(torch.ones(2, 32)),  # type: ignore[arg-type]
+        DataLoader(torch.ones(2, 32)),
     )
     assert seen == [[], []]
 

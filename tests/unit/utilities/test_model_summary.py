@@ -49,7 +49,7 @@ TABLE = """\
 0.000     Total estimated model params size (MB)
 4         Modules in train mode
 1         Modules in eval mode
-80        Total Flops"""  # noqa: W291
+80        Total Flops"""  # noqa: W291 (the table ends its lines so)
 
 
 def test_table() -> None:
@@ -121,7 +121,7 @@ def test_lazy_layers_warn_once_and_count_nothing() -> None:
 
     warning_cache.clear()
     net = Net()
-    net.second = nn.LazyLinear(2)  # type: ignore[assignment]
+    net.second = nn.LazyLinear(2)
     with pytest.warns(UserWarning, match="number of parameters detected may be inaccurate"):
         assert summarize(net).total_parameters == 16 + 2 + 5
     assert summarize(net).param_nums == [16, 0, 2]
@@ -130,13 +130,13 @@ def test_lazy_layers_warn_once_and_count_nothing() -> None:
 @pytest.mark.parametrize(("precision", "bits"), [("32-true", 32), ("bf16-true", 16), ("64-true", 64)])
 def test_size(precision: str, bits: int) -> None:
     net = Net()
-    net._trainer = SimpleNamespace(precision=precision)  # type: ignore[assignment]
+    net._trainer = SimpleNamespace(precision=precision)
     assert summarize(net).model_size == pytest.approx(33 * bits / 8 * 1e-6)
 
 
 def test_size_in_a_precision_that_has_none() -> None:
     net = Net()
-    net._trainer = SimpleNamespace(precision="16-mixed")  # type: ignore[assignment]
+    net._trainer = SimpleNamespace(precision="16-mixed")
     with pytest.warns(UserWarning, match="Precision 16-mixed is not supported by the model summary"):
         assert summarize(net).model_size == pytest.approx(33 * 4e-6)
 
@@ -210,8 +210,8 @@ def test_subclasses_get_everything() -> None:
 def test_deepspeed() -> None:
     net = Net()
     for parameter in net.parameters():
-        parameter.ds_numel = 10 * parameter.numel()  # type: ignore[attr-defined]
-        parameter.partition_numel = lambda p=parameter: 5 * p.numel()  # type: ignore[attr-defined]
+        parameter.ds_numel = 10 * parameter.numel()
+        parameter.partition_numel = lambda p=parameter: 5 * p.numel()
     summary = DeepSpeedSummary(net)
     assert (summary.total_parameters, summary.trainable_parameters) == (330, 280)
     assert summary.parameters_per_layer == [80, 50, 10]

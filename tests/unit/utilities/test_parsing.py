@@ -28,7 +28,7 @@ def test_attribute_dict():
     del d.lr
     assert d == {"size": 3, "my-key": [1]}
     with pytest.raises(AttributeError, match="'AttributeDict' object has no attribute 'lr'"):
-        d.lr  # noqa: B018
+        d.lr  # noqa: B018 (reading it is the test)
     with pytest.raises(KeyError):
         del d.lr
     assert repr(d) == '"my-key": [1]\n"size":   3'

@@ -83,7 +83,7 @@ def test_flags(monkeypatch):
     assert not imports.requirement_available("torch>=1000")
     assert not imports.package_available("no_such.package")
     with pytest.raises(AttributeError):
-        imports._NO_SUCH_FLAG  # noqa: B018
+        imports._NO_SUCH_FLAG  # noqa: B018 (reading it is the test)
 
 
 def test_exceptions():

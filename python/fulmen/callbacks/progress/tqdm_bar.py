@@ -119,7 +119,7 @@ class Tqdm(_tqdm):
         if self.leave and self.n:
             self._write_line(pace, at_end=True, anyway=True)
         self.disable = True
-        with self.get_lock():
+        with self.get_lock():  # type: ignore[no-untyped-call]  # tqdm's
             self._decr_instances(self)  # type: ignore[attr-defined]  # private to tqdm
 
     def _write_line(self, pace: LinePace, at_end: bool, anyway: bool = False) -> None:

@@ -78,7 +78,7 @@ def test_files_are_those_of_synchronous_saves(tmp_path: Path, kind: type[Model],
         for key in left:
             if "path" not in key and not key.startswith("callbacks"):
                 assert difference(left[key], right[key]) is None, (name, key)
-    trainer.state.fn = "fit"  # type: ignore[assignment]
+    trainer.state.fn = "fit"
     assert is_quiet(trainer) is (kind is Model)
     assert not hooks._global_optimizer_pre_hooks
 

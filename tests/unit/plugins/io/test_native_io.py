@@ -210,7 +210,7 @@ def test_options_that_allow(tmp_path: Path) -> None:
         assert load(tmp_path / "b.ckpt")["k"].value.tolist() == [1, 1]
         assert torch.load(tmp_path / "b.ckpt", weights_only=True)["k"].value.tolist() == [1, 1]
     with pytest.raises(ValueError, match="objects"):
-        NativeCheckpointIO(objects="sometimes")  # type: ignore[arg-type]
+        NativeCheckpointIO(objects="sometimes")
 
 
 def test_two_types_over_one_memory(tmp_path: Path) -> None:
