@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from fulmen import errors
+from fulmen.trainer.device_values import Copy
 from fulmen.trainer.logging import Ledger
 from fulmen.trainer.logging_entry import NumberEntry
 from fulmen.utilities.rank_zero import rank_zero_warn
@@ -54,6 +55,7 @@ class WatchingLedger(Ledger):
         super().__init__(trainer)
         self._policy = policy
         self._on_device: dict[str, Tensor] = {}
+        self._coming: Copy | None = None
         self._warned: set[str] = set()
         self._noted: tuple[str, float] | None = None
         self.dropping = False
@@ -63,6 +65,7 @@ class WatchingLedger(Ledger):
     def begin_run(self) -> None:
         super().begin_run()
         self._on_device.clear()
+        self._coming = None
         self._warned.clear()
         self._noted, self.dropping, self.dropped = None, False, 0
 
@@ -97,14 +100,18 @@ class WatchingLedger(Ledger):
                     return entry.base_name, math.nan if last is None else last
         return noted
 
-    def _found_on_device(self) -> list[str]:
-        folded, self._on_device = self._on_device, {}
-        found = []
-        # one copy from each device
-        for device in {tensor.device for tensor in folded.values()}:
-            here = {name: tensor for name, tensor in folded.items() if tensor.device == device}
-            values = torch.stack(list(here.values())).tolist()
-            found += [name for name, value in zip(here, values, strict=True) if math.isnan(value)]
+    def _found_on_device(self, wait: bool = True) -> list[str]:
+        """Names of values on a device that were not finite: all since the last look, or those whose copy has come by now."""
+        found: list[str] = []
+        if self._coming is not None and (wait or self._coming.arrived()):
+            found += _names_of_nan(self._coming)
+            self._coming = None
+        if self._coming is None and self._on_device:
+            folded, self._on_device = self._on_device, {}
+            self._coming = Copy(folded)
+            if wait:
+                found += _names_of_nan(self._coming)
+                self._coming = None
         return found
 
     # ---- acting ------------------------------------------------------------------------------------------------------
@@ -133,17 +140,18 @@ class WatchingLedger(Ledger):
     @override
     def send_step_rows(self) -> None:
         super().send_step_rows()
-        self._look_back()
+        self._look_back(wait=False)
 
     @override
     def send_epoch_rows(self) -> None:
         super().send_epoch_rows()
-        self._look_back()
+        self._look_back(wait=True)
 
-    def _look_back(self) -> None:
+    def _look_back(self, wait: bool) -> None:
         self.check()
-        for name in self._found_on_device():
-            self._act(f"self.log({name!r})", "NaN or an infinity, within this log interval,")
+        when = "within this log interval" if wait else "within this log interval or the one before"
+        for name in self._found_on_device(wait):
+            self._act(f"self.log({name!r})", f"NaN or an infinity, {when},")
 
     # ---- within a step -----------------------------------------------------------------------------------------------
 
@@ -296,3 +304,7 @@ def check_policy(trainer: Trainer) -> None:
             errors.Words("LBFGS, which needs the loss of each"),
             cure,
         )
+
+
+def _names_of_nan(copy: Copy) -> list[str]:
+    return [name for name, value in copy.numbers().items() if math.isnan(value)]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics.aggregation import MeanMetric
 
 import fulmen as L
+from fulmen.trainer import device_values
 from fulmen.trainer.logging import Ledger
 from fulmen.trainer.nan_policy import WatchingLedger, check_policy, watched_optimizer, watched_step, watched_window
 from fulmen.trainer.step import direct_form_possible
@@ -242,7 +243,20 @@ class _Elsewhere(torch.Tensor):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_values_on_a_device_are_folded_and_seen_at_the_interval(tmp_path: Path, value: float) -> None:
+def test_values_on_a_device_are_folded_and_seen_at_the_interval(
+    tmp_path: Path, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event:
+        come = False
+
+        def query(self) -> bool:
+            return self.come
+
+        def synchronize(self) -> None:
+            waited.append(self)
+
+    waited: list[Event] = []
+    monkeypatch.setattr(device_values, "_start", lambda values: (values.as_subclass(torch.Tensor), Event()))
     trainer = L.Trainer(default_root_dir=tmp_path, accelerator="cpu", logger=False, nan_policy="warn")
     ledger = trainer._ledger
     assert isinstance(ledger, WatchingLedger)
@@ -252,8 +266,14 @@ def test_values_on_a_device_are_folded_and_seen_at_the_interval(tmp_path: Path, 
             ledger.log(None, "a", torch.tensor(number).as_subclass(_Elsewhere))
             ledger.log(None, "b", torch.tensor(number if math.isfinite(number) else 0.0).as_subclass(_Elsewhere))
     assert ledger.found() is None, "nobody waits for a device within a step"
-    assert ledger._found_on_device() == ["a"]
+    assert ledger._found_on_device(wait=False) == []
+    assert ledger._found_on_device(wait=False) == [], "the copy is on its way, and nobody waits for it"
+    assert not waited
+    Event.come = True
+    assert ledger._found_on_device(wait=False) == ["a"]
     assert ledger._found_on_device() == []
+    ledger._on_device = {"c": torch.tensor(math.nan).as_subclass(_Elsewhere)}
+    assert ledger._found_on_device() == ["c"], "at the end of an epoch it is waited for"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
