@@ -68,15 +68,11 @@ class ModelCheckpoint(OwnValue, TopK, CheckpointFiles, CheckpointNames, Checkpoi
         save_on_train_epoch_end: bool | None = None, enable_version_counter: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.monitor = monitor
-        self.verbose = verbose
-        self.save_last = save_last
-        self.save_top_k = save_top_k
-        self.save_on_exception = save_on_exception
-        self.save_weights_only = save_weights_only
-        self.auto_insert_metric_name = auto_insert_metric_name
+        self.monitor, self.verbose = monitor, verbose
+        self.save_top_k, self.save_last = save_top_k, save_last
+        self.save_weights_only, self.save_on_exception = save_weights_only, save_on_exception
+        self.auto_insert_metric_name, self._enable_version_counter = auto_insert_metric_name, enable_version_counter
         self._save_on_train_epoch_end = save_on_train_epoch_end
-        self._enable_version_counter = enable_version_counter
         self._last_global_step_saved = 0
         self._last_time_checked: float | None = None
         self._last_checkpoint_saved = ""

@@ -187,15 +187,10 @@ class EMAWeightAveraging(WeightAveraging):
     """
 
     def __init__(
-        self,
-        device: torch.device | str | int | None = None,
-        use_buffers: bool = True,
-        decay: float = 0.999,
-        update_every_n_steps: int = 1,
-        update_starting_at_step: int | None = None,
-        update_starting_at_epoch: int | None = None,
-        **kwargs: Any,
-    ) -> None:
+        self, device: torch.device | str | int | None = None, use_buffers: bool = True, decay: float = 0.999,
+        update_every_n_steps: int = 1, update_starting_at_step: int | None = None,
+        update_starting_at_epoch: int | None = None, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(
             device=device,
             use_buffers=use_buffers,
