@@ -132,12 +132,10 @@ class ModelCheckpoint(OwnValue, TopK, CheckpointFiles, CheckpointNames, Checkpoi
     @property
     def state_key(self) -> str:
         """Differs by what is monitored and when: several such callbacks keep their states apart."""
+        # in this order: the key is a text, and files have it
+        when = ("every_n_train_steps", "every_n_epochs", "train_time_interval")
         return self._generate_state_key(
-            monitor=self.monitor,
-            mode=self.mode,
-            every_n_train_steps=self._every_n_train_steps,
-            every_n_epochs=self._every_n_epochs,
-            train_time_interval=self._train_time_interval,
+            monitor=self.monitor, mode=self.mode, **{name: getattr(self, f"_{name}") for name in when}
         )
 
     # ---- moments -----------------------------------------------------------------------------------------------------

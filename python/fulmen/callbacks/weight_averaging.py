@@ -191,12 +191,7 @@ class EMAWeightAveraging(WeightAveraging):
         update_every_n_steps: int = 1, update_starting_at_step: int | None = None,
         update_starting_at_epoch: int | None = None, **kwargs: Any,
     ) -> None:  # fmt: skip
-        super().__init__(
-            device=device,
-            use_buffers=use_buffers,
-            **kwargs,
-            avg_fn=get_ema_avg_fn(decay=decay),
-        )
+        super().__init__(device, use_buffers, avg_fn=get_ema_avg_fn(decay), **kwargs)
         self.update_every_n_steps = update_every_n_steps
         self.update_starting_at_step = update_starting_at_step
         self.update_starting_at_epoch = update_starting_at_epoch
