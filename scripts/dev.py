@@ -49,7 +49,7 @@ class Report:
     def count(self, line: str) -> None:
         """Add the numbers of a test runner's summary line (pytest, cargo test, nextest)."""
         plain = re.sub(r"\x1b\[[0-9;]*m", "", line).strip()
-        if not re.match(r"(=+ .* in [\d.]+s.*=+$|Summary \[|test result:)", plain):
+        if not re.match(r"(=* ?\d+ [a-z]+, .* in [\d.]+s|=* ?\d+ passed in [\d.]+s|Summary \[|test result:)", plain):
             return
         names = {"error": "failed", "errors": "failed", "ignored": "skipped", "xfailed": "skipped", "xpassed": "failed"}
         for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?|ignored|xfailed|xpassed)", plain):
